@@ -396,7 +396,7 @@ EXAMPLES = (
     (
         "lock",
         f"{WANTED} && marfetch lock --json",
-        "`outcome` is `added`, `kept`, `upgraded` or `changed`. `previous` is the entry that was locked before.",
+        "`outcome` is `added`, `kept`, `upgraded` or `changed`. `previous` is the entry that was locked before. `images` are the images of a chart, as in the [lock file](lock.md).",
     ),
     (
         "verify --file",
@@ -415,7 +415,7 @@ EXAMPLES = (
     ),
     (
         "bump",
-        f"echo 'oras pull {SHOWN_HOST}/{CHART}:1.7.9' > fetch.sh; marfetch bump fetch.sh --json",
+        f"echo oras pull $(echo $MARFETCH_ENDPOINT | cut -c 8-)/{CHART}:1.7.9 > fetch.sh; marfetch bump fetch.sh --json",
         "`status` is `bumped`, `current`, `range-allows`, `held-back` or `unreadable`; `reason` says why. `new` is null if the version cannot be read. `written` lists the changed files. `outdated --from` prints the same keys. After a failure, `failed` lists the places whose repository could not be read.",
     ),
     (

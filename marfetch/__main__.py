@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _print_candidates(candidates: str) -> int:
-    """Print completion candidates; a failure is never shown, because the shell is waiting at a prompt."""
+    """Print completion candidates. Hide failures, because a message would disturb the command line that the user is typing."""
     try:
         print(candidates, flush=True)  # noqa: T201 - the shell script reads it
     except OSError:
@@ -68,7 +68,7 @@ def _write_traceback(error: BaseException) -> None:
 
 
 def _unexpected(error: BaseException) -> "Error":
-    """Return the error to report for an exception that nothing has translated; the traceback of a bug is written here."""
+    """Return the error to report for an unexpected exception. If the exception is a bug, write its traceback to stderr."""
     from .threads import resource_error
 
     refused = resource_error(error)

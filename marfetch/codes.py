@@ -31,7 +31,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
     {
         # any: the exit code is that of the command
         "command-failed": Code("Error", "the command of `record` or `replay` failed", "see its own messages"),
-        # 2: what was typed
+        # Exit code 2: invalid input
         "usage": Code("InputError", "options that cannot be combined, or an invalid value of an option", "see the command's `--help`"),
         "helm-failed": Code(
             "InputError",
@@ -88,7 +88,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "the SHA-256 of a certificate is not the expected one",
             "nothing was written; download the certificate again from Microsoft's site",
         ),
-        # 3: not found
+        # Exit code 3: not found
         "repository-not-found": Code(
             "NotFoundError",
             "the registry has no such repository",
@@ -134,7 +134,9 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "PolicyError", "a URL that can disguise its host, or that is not https", "use https and the full name or address of the host"
         ),
         "redirect-refused": Code(
-            "PolicyError", "a redirect has no valid target, loops, or is one too many", "the registry or a proxy is broken; report it"
+            "PolicyError",
+            "a redirect has no valid target, redirects form a loop, or there are too many",
+            "the registry or a proxy is broken; report it",
         ),
         "endpoint-disagrees": Code("PolicyError", "`--endpoint` and the reference name different registries", "remove one of the two"),
         "kind-refused": Code(
@@ -186,7 +188,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "the artifact is past the end of its support, and `--refuse-eol` was given",
             "use a newer version (`marfetch versions REPOSITORY --details`); if the end-of-life date is wrong, remove `--refuse-eol`",
         ),
-        # 5: corrupted, tampered or malformed
+        # Exit code 5: corrupted, tampered or malformed content
         "digest-mismatch": Code(
             "IntegrityError",
             "the content does not have the digest of its descriptor",
@@ -215,8 +217,8 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "an entry of the lock file was edited by hand or by another program",
             "undo the edit, or lock the artifact again with `marfetch lock --upgrade NAME`",
         ),
-        # 6: signatures
-        # 7: network and registry failures
+        # Exit code 6: most codes of signature checks are in `refusals`
+        # Exit code 7: network and registry failures
         "unreachable": Code(
             "RemoteError",
             "no connection to the host",
@@ -227,7 +229,9 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "the host's certificate is not trusted",
             "if your company's proxy or authority signed it, pass its CA certificate with `--ca-file`, or run `marfetch doctor`",
         ),
-        "proxy": Code("RemoteError", "the proxy fails or refuses", "check `HTTPS_PROXY` and `NO_PROXY`, or run `marfetch doctor`"),
+        "proxy": Code(
+            "RemoteError", "the proxy fails, or refuses the connection", "check `HTTPS_PROXY` and `NO_PROXY`, or run `marfetch doctor`"
+        ),
         "timeout": Code("RemoteError", "no response or data in time", "run the command again (data is kept), or run `marfetch doctor`"),
         "cut": Code("RemoteError", "a download broke off repeatedly", "run the command again (data is kept), or run `marfetch doctor`"),
         "blocked": Code(
@@ -261,7 +265,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "the registry throttles requests (429)",
             "try again later; in CI, reduce `--jobs` and keep the cache directory between runs",
         ),
-        # 8: the lock file does not match
+        # Exit code 8: the lock file does not match
         "lock-missing": Code(
             "LockError", "`marfetch.yaml` has no lock file", "run `marfetch lock`, and commit the lock file with `marfetch.yaml`"
         ),
@@ -279,7 +283,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "a tag no longer points to the digest that was locked",
             "find out why its publisher moved it; to accept the new content, run `marfetch lock --upgrade NAME`",
         ),
-        # 9: the local disk
+        # Exit code 9: files and system resources on this machine
         "disk-full": Code(
             "StorageError",
             "not enough disk space",
@@ -299,7 +303,9 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "StorageError", "two payloads have the same file name", "download them into different directories (`--destination`)"
         ),
         "not-fetched": Code(
-            "StorageError", "skipped because another file of the same call clashes or differs", "resolve that, or download it separately"
+            "StorageError",
+            "skipped because another file of the same call has the same name, or would overwrite different content",
+            "fix the problem of that file, or download this artifact separately",
         ),
         "file-unusable": Code(
             "StorageError",
@@ -313,7 +319,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "choose another port with `--port`; `--port 0` picks a free one",
         ),
         "cache-damaged": Code("StorageError", "the cache is corrupted", "run `marfetch cache verify --fix`, or use another `--cache-dir`"),
-        # 70: a bug
+        # Exit code 70: a bug in marfetch
         "internal": Code("InternalError", "a bug in marfetch", "report it with the traceback: https://github.com/marfetch/marfetch/issues"),
         # interrupted
         "interrupted": Code("Interrupted", "Ctrl-C ended the command", "run the command again; downloaded data is kept"),

@@ -326,7 +326,7 @@ def _comparison(text: str, match: re.Match[str]) -> _Comparison:
     numbers = [major, (minor or "")[1:], (patch or "")[1:]]
     wild = next((position for position, number in enumerate(numbers) if number in ("", "x", "X", "*")), 3)
     numbers = numbers[:wild] + ["0"] * (3 - wild)
-    # As in Masterminds/semver, a wildcard drops the build metadata, and numbers after it are ignored.
+    # As in Masterminds/semver, a wildcard drops the build metadata, and numbers after the wildcard are ignored.
     length = len(match[2]) if wild == 3 else sum(map(len, numbers)) + 2 + len(prerelease or "")
     key = None
     if length <= MAX_VERSION_LENGTH and all(number.isascii() and number.isdigit() for number in numbers):

@@ -109,8 +109,8 @@ class BlobRange(NamedTuple):
 
 
 BlobReader: TypeAlias = Callable[[int], AbstractContextManager[BlobRange]]
-"""Opens a blob at an offset, as a context manager. If reading fails temporarily, the `with` block ends without an exception once a retry is
-allowed. The caller sees that bytes are missing, and opens the blob again."""
+"""Opens a blob at an offset, as a context manager. If reading fails temporarily, the context manager waits until a retry is allowed, and
+suppresses the error. The caller notices the missing bytes, and opens the blob again."""
 
 
 class Catalog(NamedTuple):
@@ -312,7 +312,7 @@ def copy(
 
     Args:
         name: the name of the blob in progress events.
-        beside: a second sink for the same bytes. If it has all bytes afterwards, they are verified. It gets no bytes if the target
+        beside: a second sink for the same bytes. If it received the whole blob, its bytes are verified. It receives nothing if the target
             already had the blob or a part of it.
 
     Returns:

@@ -356,7 +356,7 @@ class _YamlReader:
 
     def _scalar(self, event: Event) -> Json:
         text: str = event.value  # type: ignore[attr-defined]
-        if not event.implicit[0]:  # type: ignore[attr-defined] # quoted, or with a tag
+        if not event.implicit[0]:  # type: ignore[attr-defined] # a quoted scalar, or one with a tag, is text
             return text
         if text in _NULL:
             return None

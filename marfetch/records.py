@@ -73,7 +73,8 @@ def unsafe(root: Path | str, *, any_owner: bool = False) -> str | None:
         if found.st_mode & stat.S_IWOTH and not stat.S_ISCHR(found.st_mode):
             return f"every user can write to {what}"
         strangers = {found.st_uid, link.st_uid} - _owners()
-        any_owner |= bool(found.st_mode & stat.S_IWGRP) and not strangers and not name  # members of its group may own files in it
+        # If a group may write to the directory, its members may own files there.
+        any_owner |= bool(found.st_mode & stat.S_IWGRP) and not strangers and not name
         if strangers and not any_owner:
             return f"{what} belongs to another user (uid {max(strangers)})"
     return None

@@ -148,7 +148,7 @@ class Reference:
 
         Raises:
             InputError: `reference-invalid` or `digest-invalid`, naming the invalid part.
-            PolicyError: `address-refused`: the host can disguise its target, or plain http.
+            PolicyError: `address-refused`: the host can disguise its target, or plain http is used for a host that is not loopback.
         """
         pasted = Pasted.parse(text)
         if pasted.version is not None:

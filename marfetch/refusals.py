@@ -36,7 +36,11 @@ REFUSALS: Final[Mapping[str, tuple[str, str, str]]] = {
         "the artifact has no signature",
         "not every artifact on MAR is signed: use another version, or set the policy level `skip` for this repository",
     ),
-    "REGISTRY_ERROR": ("SignatureError", "a signature could not be fetched", "try again; if it fails again, the signature is lost"),
+    "REGISTRY_ERROR": (
+        "SignatureError",
+        "a signature could not be fetched",
+        "try again; if it fails again, the registry has lost the signature",
+    ),
     "SIGNATURE_MANIFEST_INVALID": (
         "SignatureError",
         "the manifest of a signature is invalid",

@@ -260,7 +260,7 @@ class TarReader:
         return records
 
     def _check_records(self, records: Mapping[bytes, bytes], *, is_global: bool = False) -> None:
-        """Refuse records that change anything but path and size, or that some reader could interpret that way."""
+        """Refuse records that change more than path and size, and records in which some reader could see such a change."""
         for key, value in records.items():
             if key in (b"path", b"size"):
                 if is_global:  # it would override the names and sizes of all following members

@@ -1,4 +1,4 @@
-"""Fixtures for all tests. They fake the world (a look-alike registry on loopback), but never marfetch itself."""
+"""Fixtures for all tests. They simulate the environment, such as a registry that looks like MAR, but never marfetch itself."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .world.real import distribution
 from .world.registry import Registry
 from .world.tls import DATA_NAME, OFFICIAL, server_context
 
-if TYPE_CHECKING:  # signing loads much, and few tests need it
+if TYPE_CHECKING:  # importing the signing code is slow, and few tests need it
     from .world.signed import Signed
     from .world.signing import Authority
 
@@ -49,13 +49,13 @@ def _own_surroundings(request: pytest.FixtureRequest, tmp_path: Path, monkeypatc
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("MARFETCH_CACHE_DIR", str(tmp_path / "cache"))
-    # Beside the directory of the test, which some tests look at whole.
+    # Not inside `tmp_path`, because some tests check its whole content.
     monkeypatch.setenv("XDG_STATE_HOME", f"{tmp_path}-state")
 
 
 @pytest.fixture(scope="session")
 def tool() -> Callable[[str], Path]:
-    """`tool("helm4")`: the path of a real tool. If it is missing, skip with the command that installs it; in CI, fail."""
+    """`tool("helm4")` returns the path of a real tool. If it is missing, skip the test, or fail in CI."""
 
     def find(name: str) -> Path:
         path = tools.find(name)
@@ -70,7 +70,7 @@ def tool() -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Layout:
-    """The look-alike's content, under the name `mar.test`; read-only."""
+    """Build the content of the test registry as a read-only layout, under the host name `mar.test`."""
     layout = Layout(tmp_path_factory.mktemp("recipe") / "layout")
     build(layout, Host("mar.test"))
     return layout
@@ -78,20 +78,20 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Layout:
 
 @pytest.fixture
 def mar(recipe: Layout) -> Iterator[Registry]:
-    """A registry that looks like MAR and can misbehave on demand (`tests/world/registry.py`)."""
+    """Start a registry that looks like MAR and can misbehave on demand (`tests/world/registry.py`)."""
     with Registry(recipe, names=Host("mar.test")) as registry:
         yield registry
 
 
 @pytest.fixture(scope="session")
 def ca() -> trustme.CA:
-    """The certificate authority of the tests."""
+    """Create the certificate authority of the tests."""
     return trustme.CA()
 
 
 @pytest.fixture
 def ca_file(ca: trustme.CA, tmp_path: Path) -> str:
-    """The certificate of the authority itself."""
+    """Write the authority's own certificate to a file, for `--ca-file`."""
     path = tmp_path / "ca.pem"
     ca.cert_pem.write_to_path(str(path))
     return str(path)
@@ -99,14 +99,14 @@ def ca_file(ca: trustme.CA, tmp_path: Path) -> str:
 
 @pytest.fixture
 def secure(recipe: Layout, ca: trustme.CA) -> Iterator[Registry]:
-    """The same registry over https, under local names."""
+    """Start the same registry over https, under local names."""
     with Registry(recipe, names=Host("mar.test"), context=server_context(ca.issue_cert("localhost", "127.0.0.1"))) as registry:
         yield registry
 
 
 @pytest.fixture
 def official(recipe: Layout, ca: trustme.CA) -> Iterator[Registry]:
-    """The same registry with certificates for MAR's own names; a proxy or resolver of the test leads to it."""
+    """Start the same registry with certificates for MAR's host names. A test reaches it through a proxy or resolver."""
     with Registry(recipe, names=Host("mar.test"), context=server_context(ca.issue_cert(*OFFICIAL))) as registry:
         registry.data_origin = f"https://{DATA_NAME}"
         yield registry
@@ -119,7 +119,7 @@ def heard() -> Heard:
 
 @pytest.fixture
 def client(mar: Registry, heard: Heard) -> Iterator[Callable[..., Session]]:
-    """`client(offline=True, …)`: a client for the twisted registry; all of them share one cache."""
+    """`client(offline=True, …)` returns a session for the test registry. All sessions share one cache."""
     clients: list[Session] = []
 
     def make(**options: object) -> Session:
@@ -136,7 +136,7 @@ def client(mar: Registry, heard: Heard) -> Iterator[Callable[..., Session]]:
 
 @pytest.fixture
 def run(mar: Registry, tmp_path: Path) -> Run:
-    """`run("pull", …)`: marfetch as a process in `here`, an empty directory; `environment` is added to a bare one."""
+    """`run("pull", …)` runs marfetch as a process in an empty directory, `here`. `environment` adds variables to a minimal environment."""
     here = tmp_path / "here"
     here.mkdir()
 
@@ -148,7 +148,7 @@ def run(mar: Registry, tmp_path: Path) -> Run:
 
 @pytest.fixture
 def call(mar: Registry, capfd: pytest.CaptureFixture[str]) -> Call:
-    """`call("pull", …)`: marfetch in this process, asking the registry; gives exit code, stdout and stderr."""
+    """`call("pull", …)` runs marfetch in this process with the test registry. Returns exit code, stdout and stderr."""
 
     def do(*words: object) -> tuple[int, str, str]:
         code = main([*map(str, words), "--endpoint", f"http://{mar.host}", "--data-host", mar.data_host])
@@ -160,7 +160,7 @@ def call(mar: Registry, capfd: pytest.CaptureFixture[str]) -> Call:
 
 @pytest.fixture(scope="session")
 def authority() -> Authority:
-    """The signing and timestamping authorities of the tests."""
+    """Create the signing and timestamping authorities of the tests."""
     from .world.signing import Authority
 
     return Authority()
@@ -168,7 +168,7 @@ def authority() -> Authority:
 
 @pytest.fixture
 def signed(mar: Registry, authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Signed:
-    """`signed/thing`, not signed yet."""
+    """Add the artifact `signed/thing`, which is not signed yet."""
     from .world.signed import Signed
 
     monkeypatch.setenv("MARFETCH_DATA_HOSTS", mar.data_host)
@@ -177,7 +177,7 @@ def signed(mar: Registry, authority: Authority, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture
 def config(tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Notation's own directory, with a policy and stores."""
+    """Create notation's configuration directory, with a trust policy and trust stores."""
     from .world.signing import policy
 
     directory = tmp_path / "notation"
@@ -190,26 +190,26 @@ def config(tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 def registry(tool: Callable[[str], Path], tmp_path: Path) -> Iterator[str]:
-    """`localhost:PORT` of the real registry of the distribution project, which accepts all uploads."""
+    """Start the registry of the distribution project, which accepts all uploads. Returns `localhost:PORT`."""
     with distribution(tool("registry"), tmp_path / "registry") as host:
         yield host
 
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    """`make("reference: aks/foo, version: ^1", …)`: a project of these artifacts."""
+    """`make("reference: aks/foo, version: ^1", …)` creates a project with these artifacts."""
     return lambda *items: project_of(tmp_path / "project", *items)
 
 
 @pytest.fixture
 def maker(tmp_path: Path) -> Maker:
-    """A layout that the test fills by hand."""
+    """Create an empty layout, to which the test adds content."""
     return Maker(tmp_path / "made")
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """`disk("size=1m")`: a tmpfs with these options; skips where none can be mounted."""
+    """`disk("size=1m")` mounts a tmpfs with these options. Skip the test if that is not possible."""
     mounted: list[Path] = []
 
     def mount(options: str) -> Path:
@@ -218,7 +218,7 @@ def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
         if subprocess.run(
             ["mount", "-t", "tmpfs", "-o", options, "marfetch-test", str(place)], capture_output=True, check=False
         ).returncode:
-            pytest.skip("only who may mount has a disk to fill: run it as root")
+            pytest.skip("mounting a disk to fill requires root")
         mounted.append(place)
         return place
 
@@ -229,7 +229,7 @@ def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
 @pytest.fixture
 def answered(capsys: pytest.CaptureFixture[str]) -> Answered:
-    """`answered("verify", …)`: marfetch in this process with `--json`; gives exit code and object."""
+    """`answered("verify", …)` runs marfetch in this process with `--json`. Returns the exit code and the JSON object."""
 
     def do(*words: object) -> tuple[int, dict[str, Any]]:
         capsys.readouterr()
@@ -261,7 +261,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Show the sums that tests have counted in all processes (`count` in `tests/crash/conftest.py`)."""
+    """Print the sums that the tests of all processes have counted (`count` in `tests/crash/conftest.py`)."""
     sums: Counter[str] = Counter()
     for reports in terminalreporter.stats.values():
         for report in reports:

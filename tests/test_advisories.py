@@ -1,4 +1,4 @@
-"""Known vulnerabilities of similar tools and of dependencies: each has a test or an oldest allowed version (`docs/security/`)."""
+"""Known vulnerabilities of similar tools and of dependencies: each has a test or a minimum version (`docs/security/`)."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ GHSA-g5v4-5x39-vwhx GHSA-qq97-vm5h-rrhg GHSA-qv35-3gw6-8q4j GHSA-vh4v-2xq2-g5cg 
 
 
 def rows(page: str) -> Iterator[list[str]]:
-    """The cells of each row of the page's tables but their heads."""
+    """Yield the cells of each row in the tables of the page, without the headers."""
     for line in PAGES[page].splitlines():
         if line.startswith("| ") and not line.startswith(("| advisory", "| who", "| threat")):
             yield [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
@@ -78,15 +78,15 @@ def functions(path: Path) -> dict[str, ast.FunctionDef]:
 
 
 def held(page: str) -> list[str]:
-    """What the last column of a page names, each once."""
+    """Return the tests and requirements in the last column of a page, each once."""
     return list(dict.fromkeys(name for cells in rows(page) for name in re.findall(r"`([^`]+)`", cells[-1])))
 
 
 @pytest.mark.parametrize("name", [*held("advisories"), *held("threat-model")])
-def test_what_a_table_names_is_there(name: str) -> None:
+def test_every_test_and_version_in_a_table_exists(name: str) -> None:
     path, mark, test = name.partition("::")
     if not mark:
-        # A floor: the project asks for exactly this.
+        # A minimum version: pyproject.toml has exactly this requirement.
         wanted = Requirement(name)
         asked = {
             Requirement(one).name: Requirement(one)
@@ -97,7 +97,7 @@ def test_what_a_table_names_is_there(name: str) -> None:
     function, bracket, case = test.partition("[")
     assert function in functions(ROOT / path), f"no such test: {name}"
     if bracket:
-        # A case of a parametrized test appears in the file under its own name.
+        # The name of a parametrized case must occur in the file.
         assert f'"{case.removesuffix("]")}"' in (ROOT / path).read_text(), f"no such case: {name}"
 
 
@@ -122,11 +122,11 @@ def test_the_threat_model_looks_at_everybody_who_can_lie() -> None:
     assert len(list(rows("threat-model"))) >= 40
 
 
-# -- tests of their own
+# -- tests only for advisories
 
 
 def test_schemas_and_templates_of_a_chart_are_bytes() -> None:
-    """Nothing is asked, looked up, opened or followed while they are unpacked, and they come as they are."""
+    """They are unpacked unchanged. Meanwhile, marfetch sends no requests, looks up no names, and opens no other files."""
     schema = json.dumps({"$ref": "file:///dev/zero", "allOf": [{"$ref": "https://evil.example/"}]}).encode() + b"[" * 100 * MAX_DEPTH
     template = b'{{ lookup "v1" "Secret" "kube-system" "x" }}{{ getHostByName "evil.example" }}'
     data = chart("toy", "1.2.3", file("toy/values.schema.json", schema), file("toy/templates/x.yaml", template))
@@ -165,13 +165,13 @@ def test_a_version_that_leads_elsewhere_names_no_file(tmp_path: Path, version: s
         unpack(tmp_path / "out", data, ExpectedChart("toy", "1.2.3"))
     assert caught.value.code == "chart-refused"
     assert seen(tmp_path) == {"home": None, "out": None}
-    # Where no version is asked for, it is still no part of any name.
+    # Without a requested version, the version in the chart is still not used in any path.
     assert unpack(tmp_path / "out", data, ExpectedChart("toy")) == tmp_path / "out" / "toy"
     assert set(seen(tmp_path)) == {"home", "out", "out/toy", "out/toy/Chart.yaml"}
 
 
 NAMES = {
-    "tarfile": {"TarInfo", "GNU_FORMAT"},  # the header of a file in a bundle; nothing is read with it
+    "tarfile": {"TarInfo", "GNU_FORMAT"},  # only writes the header of a file in a bundle
     "zipfile": set(),
     "shutil": {"rmtree", "which", "disk_usage", "get_terminal_size", "copyfile", "copyfileobj"},
     "pickle": set(),
@@ -179,7 +179,7 @@ NAMES = {
     "netrc": set(),
     "xml": set(),
 }
-"""Module → what is used of it."""
+"""Module → the names that marfetch may use from it."""
 CALLS = {"eval", "exec", "commonprefix", "unpack_archive", "extractall", "mktemp", "system", "popen"}
 WORDS = (
     "Content-Disposition",
@@ -194,8 +194,8 @@ WORDS = (
 
 
 @pytest.mark.slow
-def test_what_had_holes_is_not_used() -> None:
-    # The look-alike's content is written with `tarfile`, of texts of our own.
+def test_vulnerable_functions_are_not_used() -> None:
+    # `demo/recipe.py` writes archives with `tarfile`, only from trusted texts.
     for path in sorted({*PACKAGE.rglob("*.py")} - {PACKAGE / "demo" / "recipe.py"}):
         text = path.read_text()
         tree = ast.parse(text)
@@ -213,7 +213,7 @@ def test_what_had_holes_is_not_used() -> None:
             if isinstance(node, ast.Call):
                 called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
                 assert called not in CALLS, f"{path}, line {node.lineno}: {called}"
-        # The doctor looks at a certificate that cannot be trusted, to say whose it is, and sends nothing there (`tests/doctor/test_examine.py`).
+        # The doctor reads an untrusted certificate to show its issuer, and sends nothing (`tests/doctor/test_examine.py`).
         found = [word for word in WORDS if word in text and (word, path.name) != ("CERT_NONE", "probe.py")]
         assert not found, f"{path}: {found}"
 
@@ -236,7 +236,7 @@ def test_the_body_of_a_redirect_is_not_decoded(mar: Registry, client: Callable[.
 
 
 def test_trailers_without_end_are_refused_at_once(mar: Registry, client: Callable[..., Session]) -> None:
-    """Python's reader goes on for as long as lines come."""
+    """Python's `http.client` reads trailers as long as lines arrive."""
     begin = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nf\r\n{"tags": ["1"]}\r\n0\r\n'
     mar.on("tags").sends(begin, then=b"X: y\r\n" * 400)
     reference, source = source_of(client(), Reference.parse(ALB))
@@ -278,14 +278,14 @@ def test_a_broken_cache_of_lists_denies_nothing(tmp_path: Path) -> None:
 
 
 def test_the_stream_of_an_archive_is_never_read_whole() -> None:
-    """A decompressor gives a bounded piece at a time, so that there is no memory for it to run out of in the middle."""
+    """The decompressor returns one limited piece at a time, so it cannot use up the memory."""
 
     class Counting(io.BytesIO):
         largest = 0
 
         def read(self, size: int | None = -1, /) -> bytes:
             assert size is not None
-            assert size > 0, "read to the end in one go"
+            assert size > 0, "the stream is read at once"
             Counting.largest = max(Counting.largest, size)
             return super().read(size)
 

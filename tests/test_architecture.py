@@ -1,4 +1,4 @@
-"""The rules of the house (`docs/design.md`): rows, doors, names, sizes, owners, late imports, and what a start loads."""
+"""The rules for the structure of the package (`docs/design.md`): rows, doors, names, sizes, owners, late imports, start-up imports."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ OWNERS = {
     "packageurl": {"bundle"},
     "h11": {"recording"},
 }
-"""Each third-party package has one owner."""
+"""Third-party package → the units that may import it."""
 
 FACES_THAT_LOAD_LATE = {"__main__", "cli"}
-"""Units whose job is to choose what to load: the program, and the bodies of commands."""
+"""Units that choose what to load, so that they may import inside functions without a reason."""
 
 SHORT = {
     "bundle.clients": "lines for other tools, which `load` and `mirror` share",
@@ -58,14 +58,14 @@ SHORT = {
     "helm.launch": "a script that Helm starts on Windows; its path is fixed",
     "remote.oras_py": "imports oras-py in its own way before anything else does",
 }
-"""Modules under 60 lines, each with the reason why it is not part of another one."""
+"""Module with fewer than 60 lines → the reason why it is not part of another module."""
 
 
 def test_every_unit_has_its_row() -> None:
     placed = [name for units in ROWS.values() for name in units]
     found = {unit(name) for name in HOUSE.modules if name}
-    assert len(placed) == len(set(placed)), "a unit has one place: take it out of one of the rows in tests/world/architecture.py"
-    assert found <= set(placed), "give each new unit its place in ROWS (tests/world/architecture.py)"
+    assert len(placed) == len(set(placed)), "a unit is in two rows: remove it from one of the rows in tests/world/architecture.py"
+    assert found <= set(placed), "add each new unit to a row in ROWS (tests/world/architecture.py)"
 
 
 def test_imports_lead_to_the_right_or_down() -> None:
@@ -75,7 +75,9 @@ def test_imports_lead_to_the_right_or_down() -> None:
         for one in HOUSE.ours
         if one.unit != one.target_unit and order[one.unit] > order[one.target_unit]
     ]
-    assert wrong == [], "move what is needed down or to the right, or hand it in as a value; imports for type checkers count too"
+    assert wrong == [], (
+        "move the needed code to a lower row or to the right, or pass it as an argument; imports under `TYPE_CHECKING` count too"
+    )
 
 
 def test_packages_are_entered_by_their_doors() -> None:
@@ -84,15 +86,15 @@ def test_packages_are_entered_by_their_doors() -> None:
         for one in HOUSE.ours
         if "." in one.target and one.unit != one.target_unit and one.target.partition(".")[2] not in DOORS[one.target_unit]
     ]
-    assert wrong == [], "use a door of that package, or give it one more in DOORS (tests/world/architecture.py) if it is worth it"
+    assert wrong == [], "use a door of that package, or add the module to DOORS (tests/world/architecture.py)"
     entered = {name: {module.partition(".")[2] for module in HOUSE.entered if unit(module) == name} for name in DOORS}
     assert {name: doors - entered[name] for name, doors in DOORS.items() if doors - entered[name]} == {}, (
-        "take doors out that nothing enters"
+        "remove doors that no other unit imports"
     )
 
 
 def test_there_are_no_cycles() -> None:
-    # A command looks the commands up by name, and the demo runs them; both happen at run time.
+    # The only cycle exists at run time: `cli` imports its commands by name, and the demo runs commands.
     assert [circle for circle in HOUSE.cycles() if circle != "cli -> cli.demo -> cli"] == []
 
 
@@ -108,10 +110,10 @@ def test_no_name_is_used_twice() -> None:
 
 def test_modules_have_a_readable_size() -> None:
     modules = {name: lines for name, lines in HOUSE.lines.items() if HOUSE.modules[name].name != "__init__.py"}
-    assert {name: lines for name, lines in modules.items() if lines > 500} == {}, "split it where a newcomer would look for the second half"
+    assert {name: lines for name, lines in modules.items() if lines > 500} == {}, "split the module"
     short = {name for name, lines in modules.items() if lines < 60}
-    assert short - set(SHORT) == set(), "make it part of the module that needs it, or name the reason in SHORT"
-    assert set(SHORT) - short == set(), "it is no longer short: take it out of SHORT"
+    assert short - set(SHORT) == set(), "merge the module into the one that needs it, or add a reason to SHORT"
+    assert set(SHORT) - short == set(), "the module is no longer short: remove it from SHORT"
     assert len(short) <= 25
 
 
@@ -123,7 +125,7 @@ def test_the_house_stays_small() -> None:
     assert len(modules) <= 230
     assert len(HOUSE.entries) <= 42
     assert len(HOUSE.arrows) <= 300
-    assert entered * 2 <= len(HOUSE.inner), "half of the inner modules at most are entered from outside"
+    assert entered * 2 <= len(HOUSE.inner), "at most half of the modules in packages may be imported by other units"
     assert sum(HOUSE.lines.values()) <= 52_000
 
 
@@ -135,7 +137,7 @@ def test_late_imports_say_why() -> None:
     ]
     assert wrong == [], "import it at the top, or write `# late: reason` on its line"
     early = [f"{one.module}:{one.line}" for one in HOUSE.imports if one.function is None and LATE.search(one.text)]
-    assert early == [], "an import at the top is not late: take the comment away"
+    assert early == [], "an import at the top is not late: remove the comment"
 
 
 def test_words_do_no_input_or_output() -> None:
@@ -145,14 +147,14 @@ def test_words_do_no_input_or_output() -> None:
         for one in HOUSE.imports
         if not one.is_ours and one.unit in ROWS["words"] and (one.target in loud or one.target.partition(".")[0] in loud)
     ]
-    assert wrong == [], "take the bytes as an argument, and read them in the storage row"
+    assert wrong == [], "take the bytes as an argument; only the storage row and the rows above it may read files"
 
 
 def test_each_package_has_one_owner() -> None:
     foreign = [one for one in HOUSE.imports if not one.is_ours and one.target_unit not in sys.stdlib_module_names]
     wrong = [f"{one.module}:{one.line} imports {one.target}" for one in foreign if one.unit not in OWNERS.get(one.target_unit, set())]
-    assert wrong == [], "ask the owner of that package (OWNERS) for what you need"
-    assert {one.target_unit for one in foreign} == set(OWNERS), "take owners of what is no longer used out of OWNERS"
+    assert wrong == [], "use the unit that owns that package (OWNERS)"
+    assert {one.target_unit for one in foreign} == set(OWNERS), "remove packages that are no longer used from OWNERS"
 
 
 def test_nothing_reaches_into_the_inside_of_others() -> None:
@@ -173,7 +175,8 @@ def test_only_faces_speak_and_only_the_program_exits() -> None:
                 and isinstance(node.value, ast.Name)
                 and node.value.id in ("sys", "os")
             ):
-                assert name in ("__main__", "helm.launch")  # two front doors: the second is a script of the plugin on Windows
+                # Only these modules may be run as programs. Helm runs the second one on Windows.
+                assert name in ("__main__", "helm.launch")
 
 
 def test_the_map_names_every_unit() -> None:
@@ -188,7 +191,7 @@ def test_the_map_names_every_unit() -> None:
 
 
 def test_tests_import_from_the_world_and_not_from_one_another() -> None:
-    """What two tests share is in `tests/world`, or in a module of their own folder that is no test, or is a fixture of a `conftest.py`."""
+    """Shared code of tests is in `tests/world`, in a module of the same folder that is not a test, or in a `conftest.py`."""
     tests = ROOT / "tests"
     wrong = []
     for path in sorted(tests.rglob("*.py")):
@@ -212,7 +215,7 @@ def test_tests_import_from_the_world_and_not_from_one_another() -> None:
 
 
 def test_no_fixture_is_written_twice() -> None:
-    """A fixture that another folder needs too is in `tests/conftest.py`; one that goes on from it takes it as an argument."""
+    """A fixture for several folders is in `tests/conftest.py`. A fixture that extends it takes it as an argument."""
     found: dict[str, list[str]] = {}
     for path in sorted((ROOT / "tests").rglob("*.py")):
         for node in ast.parse(path.read_text()).body:
@@ -231,11 +234,11 @@ def test_the_readme_of_the_tests_names_every_marker_and_every_module_of_the_worl
     assert [name for name in names if f"`{name}`" not in text] == []
 
 
-# -- what a start loads
+# -- modules that are loaded at start-up
 
 
 def loaded(*arguments: str, **environment: str) -> set[str]:
-    """The top-level modules that are loaded when a command line has run."""
+    """Run a command line, and return the top-level modules that it has loaded."""
     code = (
         "import sys, json\nbefore = set(sys.modules)\nfrom marfetch.__main__ import main\n"
         f"code = main({list(arguments)!r})\nassert code == 0, code\n"
@@ -352,7 +355,7 @@ def test_nothing_of_cryptography_loads_unless_a_verification_runs(tmp_path: Path
     assert "cryptography" in loaded("verify", pinned, "--offline", "--trust-policy", str(policy), **environment)
 
 
-def test_what_the_cache_answers_loads_no_oras(tmp_path: Path) -> None:
+def test_a_cached_answer_loads_no_oras(tmp_path: Path) -> None:
     from marfetch.demo.recipe import build
     from marfetch.layout.layout import Layout
     from marfetch.reference import Host
@@ -361,7 +364,7 @@ def test_what_the_cache_answers_loads_no_oras(tmp_path: Path) -> None:
     made = build(layout, Host("mcr.microsoft.com"))
     arguments = ["pull", f"application-lb/charts/alb-controller@{made['F1'].digest}", "-d", str(tmp_path / "out")]
     environment = {"MARFETCH_CACHE_DIR": str(tmp_path / "cache")}
-    needed = {"filelock"}  # the index is written when something was pulled
+    needed = {"filelock"}  # after a pull, the index of the cache is written under a lock
     assert loaded(*arguments, **environment) & HEAVY <= needed
     assert loaded(*arguments, "--offline", **environment) & HEAVY == set()
     assert loaded("inspect", arguments[1], "--offline", FORCE_COLOR="1", **environment) & HEAVY == set()

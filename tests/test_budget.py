@@ -11,7 +11,7 @@ from marfetch.budget import Budget, Cancelled
 from marfetch.errors import RemoteError
 
 
-def test_a_budget_counts_down_and_then_says_so() -> None:
+def test_a_budget_counts_down_and_then_raises() -> None:
     time = [100.0]
     budget = Budget(2.5, now=lambda: time[0])
     assert budget.remaining == 2.5

@@ -43,7 +43,7 @@ COMMANDS: dict[str, Callable[[str], list[str]]] = {
 
 
 class Shop:
-    """Two versions of a chart and an index, all with a word that a changed byte makes another one."""
+    """Two versions of a chart, and an index. All contain a word that a changed byte turns into another word."""
 
     def __init__(self, mar: Registry) -> None:
         self.blobs: dict[str, list[Digest]] = {"config": [], "layer": [], "manifest": [], "index": []}
@@ -59,7 +59,7 @@ class Shop:
     def _chart(self, mar: Registry, repository: str, tag: str) -> dict[str, object]:
         metadata = {"apiVersion": "v2", "name": "foo", "version": tag, "appVersion": "original", "description": f"original {tag}"}
         config = mar.add_blob(json.dumps(metadata).encode())
-        # Not compressed further, so that the word appears in the bytes of the archive.
+        # The archive is not compressed, so its bytes contain the word.
         text = "\n".join(f"{key}: {value}" for key, value in metadata.items()).encode()
         layer = mar.add_blob(targz(file("foo/Chart.yaml", text), file("foo/values.yaml", f"key: original {tag}\n".encode())))
         document = {
@@ -82,7 +82,7 @@ def shop(mar: Registry) -> Shop:
 
 
 def change(cache: Path, digests: list[Digest]) -> int:
-    """Change a byte of each of these blobs that the cache holds; its size stays."""
+    """Change one byte in each of these blobs that is cached. The size stays the same."""
     count = 0
     for digest in digests:
         path = cache / "blobs" / digest.algorithm / digest.encoded
@@ -95,7 +95,7 @@ def change(cache: Path, digests: list[Digest]) -> int:
 
 
 def left(directory: Path) -> dict[str, bytes]:
-    """What a command left in its directory."""
+    """Return the files that a command wrote to its directory."""
     found = [path for path in sorted(directory.rglob("*")) if path.is_file() and path.name not in ("marfetch.yaml", "marfetch.lock")]
     return {str(path.relative_to(directory)): path.read_bytes() for path in found}
 
@@ -133,7 +133,7 @@ def test_a_byte_changed_in_the_cache_is_noticed(
         (place / path).unlink()
     for name in ("out", "many"):
         shutil.rmtree(place / name, ignore_errors=True)
-    shutil.rmtree(cache / "kept", ignore_errors=True)  # what was said of the content before
+    shutil.rmtree(cache / "kept", ignore_errors=True)  # delete cached records about the content
     change(cache, shop.blobs[kind])
     code, out, files = run()
     if code == 5:
@@ -165,7 +165,7 @@ def test_a_byte_changed_in_a_cache_is_never_served(shop: Shop, mar: Registry, ca
     assert call("pull", "many/foo:1", "--platform", "linux/amd64", "--all-layers", "-d", tmp_path / "out")[0] == 0
     assert change(cache, shop.blobs[kind]) > 0
     with Command(cache, "--port", "0", cwd=tmp_path) as served:
-        if not served.first:  # what it would serve first is read before it listens
+        if not served.first:  # `serve` reads this content before it listens
             assert served.process.wait(30) == 5
             return
         port = int(served.first.rpartition(":")[2])

@@ -1,4 +1,4 @@
-"""Ranges with Helm's meaning, and tags as versions."""
+"""Version ranges as in Helm, and tags that are versions."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_of_versions_that_differ_in_build_metadata_the_first_listed_wins() -> No
         ("^1-0", False, "1.4.0-rc.1"),
         (">=1.4.0-0", False, "1.4.0-rc.1"),
         ("1.4.x", False, None),
-        ("1.4.x", True, None),  # `1.4.x` begins at the release 1.4.0
+        ("1.4.x", True, None),  # the lower bound of `1.4.x` is the release 1.4.0
     ],
 )
 def test_prereleases_count_only_where_they_are_asked_for(text: str, prereleases: bool, tag: str | None) -> None:
@@ -158,7 +158,7 @@ def test_a_version_becomes_a_tag_as_helm_writes_it() -> None:
 
 
 def test_20_000_tags_resolve_in_under_a_second() -> None:
-    # A bound of the issue, with an order of magnitude to spare; the benchmark has the ratio.
+    # The limit is generous, because test machines can be slow. The benchmark measures the exact time.
     tags = [f"{a}.{b}.{c}{d}" for a in range(20) for b in range(50) for c in range(10) for d in ("", "-rc.1")]
     begun = time.process_time()
     assert Constraint.parse("^19.1 || <5").newest(tags) == "19.49.9"

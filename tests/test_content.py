@@ -51,10 +51,10 @@ class Given:
 
 
 class Broken(Given):
-    """A source whose answers end by a cut, all but the last; one that passes is waited out.
+    """A source whose responses are cut, except the last one.
 
     Attributes:
-        starts: from which bytes on it was asked.
+        starts: the offsets that were requested.
     """
 
     def __init__(self, *answers: Sequence[bytes], passes: bool = True) -> None:
@@ -80,7 +80,7 @@ class Broken(Given):
 
 
 class Beside:
-    """Takes the same bytes as the target."""
+    """A second sink, which gets the same bytes as the target."""
 
     def __init__(self) -> None:
         self.data = b""
@@ -207,7 +207,7 @@ def test_a_cut_transfer_leaves_its_bytes_for_the_next_run(layout: Layout) -> Non
     assert left(layout) == []
 
 
-def test_after_a_cut_that_passes_it_goes_on_where_it_was(layout: Layout) -> None:
+def test_after_a_temporary_cut_the_download_resumes(layout: Layout) -> None:
     descriptor = describe(b"hello")
     source = Broken([b"h", b"e"], [b"l"], [b"lo"])
     assert bring(source, layout, descriptor)

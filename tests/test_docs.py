@@ -228,7 +228,7 @@ def test_the_limits_in_the_reference_equal_those_of_the_code() -> None:
     }
     for module, imported in own.items():
         found = {name: value for name, value in vars(module).items() if name.startswith(("MAX_", "RATIO_")) and name not in imported}
-        assert not limits.keys() & found.keys(), "two limits have one name"
+        assert not limits.keys() & found.keys(), "two limits have the same name"
         limits |= found
     page_of_limits = (ROOT / "docs" / "reference" / "limits.md").read_text()
     rows = dict(re.findall(r"^\| `([A-Z_]+)` \| ([^|]+?) \|", page_of_limits, flags=re.MULTILINE))

@@ -104,7 +104,7 @@ def loader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     if request.param == "in Python":
         monkeypatch.delattr(yaml, "CSafeLoader")
     elif not hasattr(yaml, "CSafeLoader"):
-        pytest.skip("PyYAML is here without libyaml")
+        pytest.skip("PyYAML was built without libyaml")
 
 
 @pytest.mark.usefixtures("loader")

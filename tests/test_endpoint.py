@@ -216,7 +216,7 @@ def test_a_wildcard_does_not_match_the_bare_domain() -> None:
 
 
 CHOSEN = [
-    # reference, --endpoint, MARFETCH_ENDPOINT, the registry that is asked
+    # reference, --endpoint, MARFETCH_ENDPOINT, the registry that is used
     ("aks/foo", None, None, "https://mcr.microsoft.com"),
     ("aks/foo", "china", None, "https://mcr.azure.cn"),
     ("aks/foo", None, "china", "https://mcr.azure.cn"),

@@ -1,4 +1,4 @@
-"""The error tree and its codes."""
+"""The error classes and their codes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_each_class_owns_the_exit_code_of_the_contract(name: str, code: int) -> 
 
 
 def raised_codes() -> dict[str, set[str]]:
-    """Code → the classes that the package raises it with, read from its source."""
+    """Read the source, and return code → the classes with which the package raises this code."""
     found: dict[str, set[str]] = {"rate-limited": {"RateLimitedError"}}
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

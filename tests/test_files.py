@@ -48,20 +48,20 @@ def test_a_lock_that_another_process_holds_is_exit_9_and_ends_with_that_process(
     path = tmp_path / "index.lock"
     with other_process(HOLDS, path, b"held\n") as process:
         with pytest.raises(StorageError, match="another process has held the lock") as caught, lock(path, wait=0):
-            pytest.fail("both have it")
+            pytest.fail("both hold the lock")
         assert (caught.value.exit_code, caught.value.code, caught.value.context["path"]) == (9, "file-unusable", str(path))
         assert "--cache-dir" in caught.value.hint
         process.send_signal(signal.SIGKILL)
         process.wait(60)
         with lock(path, wait=0):
             assert path.exists()
-    with lock(path, wait=0):  # and it was given back
+    with lock(path, wait=0):  # the lock was released
         pass
 
 
 def test_a_lock_keeps_threads_of_one_process_out_too(tmp_path: Path) -> None:
     with lock(tmp_path / "x.lock"), pytest.raises(StorageError), lock(tmp_path / "x.lock", wait=0):
-        pytest.fail("both have it")
+        pytest.fail("both hold the lock")
 
 
 def test_a_lock_is_given_back_after_a_failure(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_every_failure_of_a_file_names_it_and_what_to_do(error: OSError, words: 
 
 
 class Grudging(io.RawIOBase):
-    """A file that takes a few bytes at a time."""
+    """A file whose `write` accepts only a few bytes at a time."""
 
     def __init__(self, most: int) -> None:
         self.taken = bytearray()

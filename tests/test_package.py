@@ -1,4 +1,4 @@
-"""The built package is complete: the wheel from the source archive runs the demo without the checkout."""
+"""The built package is complete: the wheel, built from the source archive, runs the demo without the checkout."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import marfetch
 
 from .world.paths import ROOT
 
-pytestmark = pytest.mark.slow  # the package is built first
+pytestmark = pytest.mark.slow  # slow, because the tests build the package first
 
 
 def build(source: Path, target: str, into: Path) -> Path:

@@ -28,7 +28,7 @@ from .world.registry import Registry
 
 Made = Callable[..., Session]
 UMASKS = {0o000: 0o644, 0o022: 0o644, 0o027: 0o640, 0o077: 0o600}
-"""Umask → what a file of the user's becomes."""
+"""Umask → the expected mode of a downloaded file."""
 
 
 @pytest.fixture(params=UMASKS, ids=lambda umask: f"umask {umask:03o}")
@@ -39,12 +39,12 @@ def umask(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 def modes(place: Path) -> dict[str, int]:
-    """Path → mode of everything below a directory."""
+    """Return path → mode for everything below a directory."""
     return {str(path.relative_to(place)): stat.S_IMODE(path.lstat().st_mode) for path in sorted(place.rglob("*"))}
 
 
 def used(made: Session, tmp_path: Path) -> Path:
-    """A cache that everything has written into."""
+    """Create a cache into which all kinds of commands have written."""
     reference, source = source_of(made, Reference.parse(ALB))
     records.keep(made.cache.root, reference.full_repository, source.tags(reference))
     records.keep_catalog(made.cache.root, str(reference.host), source.repositories(), "x")
@@ -72,9 +72,9 @@ def test_the_cache_is_writable_by_its_owner_only_under_any_umask(client: Made, t
     found = modes(cache)
     assert {path for path, mode in found.items() if mode & 0o022} == set()
     assert {path.partition("/")[0] for path in found} >= {"blobs", "kept", "listings", "index.json", "oci-layout"}
-    # What keeps processes apart is for the owner alone.
+    # Only the owner may access lock files.
     assert {mode & 0o077 for path, mode in found.items() if path.endswith(".lock")} == {0}
-    # No right of an artifact comes along: nothing in the cache can be executed.
+    # Permissions in an artifact are not kept, so no file in the cache is executable.
     assert {path for path, mode in found.items() if mode & 0o111 and not (cache / path).is_dir()} == set()
 
 
@@ -107,7 +107,7 @@ def test_directories_are_made_with_those_above_them(tmp_path: Path) -> None:
 
 
 def test_credentials_are_stored_nowhere(client: Made, mar: Registry, tmp_path: Path) -> None:
-    """Neither what the user has, nor the token that the registry gave for it."""
+    """Neither the credentials of the user nor the token from the registry is stored."""
     secret, token = "s3cr3t-p4ssw0rd", "t0ken-t0ken-t0ken"
     packed = base64.b64encode(f"user:{secret}".encode()).decode()
     configuration = tmp_path / "home" / ".docker" / "config.json"

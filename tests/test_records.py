@@ -81,7 +81,7 @@ def test_links_pipes_and_directories_are_not_read(tmp_path: Path) -> None:
     path.unlink()
     path.mkdir()
     assert records.read(tmp_path, FOO) is None
-    records.keep(tmp_path, FOO, ["1"])  # cannot be written, and nothing is said of it
+    records.keep(tmp_path, FOO, ["1"])  # the list cannot be written, which is not an error
     assert path.is_dir()
 
 
@@ -112,10 +112,10 @@ def test_the_same_list_is_not_written_again(tmp_path: Path) -> None:
     assert records.read(tmp_path, FOO) == ["1", "2"]
 
 
-# -- by the client
+# -- tag lists that the client caches
 
 
-def test_what_a_registry_lists_is_kept_under_its_host(client: Callable[..., Session], mar: Registry, tmp_path: Path) -> None:
+def test_a_tag_list_is_cached_under_its_host(client: Callable[..., Session], mar: Registry, tmp_path: Path) -> None:
     tags = ask(client())
     assert mar.kinds() == ["tags"]
     assert records.read(tmp_path / "cache", f"{mar.host}/{ALB}") == tags
@@ -136,7 +136,7 @@ def test_a_list_that_cannot_be_kept_is_no_failure(client: Callable[..., Session]
     assert "1.7.12" in ask(one)
 
 
-# -- and the rest of the cache
+# -- pruning with the rest of the cache
 
 
 def test_lists_are_pruned_by_their_age_and_cleared_with_the_rest(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ READ = {
     "[2001:db8::17]:5000/a/b": "[2001:db8::17]:5000/a/b",
     "[2001:0DB8:0:0::17]/a/b": "[2001:db8::17]/a/b",
     "registry:5000/a": "registry:5000/a",
-    "a.b/c": "a.b/c",  # a host, since it holds a dot
+    "a.b/c": "a.b/c",  # `a.b` is a host, because it contains a dot
     "psresource/az.accounts": "psresource/az.accounts",
     "a__b/c--d/e_f": "a__b/c--d/e_f",
     "aks/foo:_x": "aks/foo:_x",

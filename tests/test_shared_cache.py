@@ -43,7 +43,7 @@ def age(root: Path) -> None:
 
 @pytest.fixture
 def old(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The change time, which no test can set, does not count."""
+    """Ignore the change time of files, which tests cannot set."""
 
     def used(status: os.stat_result) -> float:
         return max(status.st_mtime, status.st_atime)
@@ -156,7 +156,7 @@ def test_without_locks_young_blobs_stay(client: Made, monkeypatch: pytest.Monkey
     assert (done.blobs, done.kept) == (0, 1)
 
 
-def test_what_another_program_deletes_is_fetched_again(client: Made) -> None:
+def test_a_blob_that_another_program_deletes_is_downloaded_again(client: Made) -> None:
     session = client()
     repository = session.repository(CHART)
     manifest = repository.manifest()
@@ -172,12 +172,12 @@ def test_what_another_program_deletes_is_fetched_again(client: Made) -> None:
     assert Digest.of(repository.use(layer, take)) == layer.digest
 
 
-# -- as processes
+# -- separate processes
 
 
 @pytest.fixture
 def place(mar: Registry, tmp_path: Path) -> dict[str, Any]:
-    """A project, its lock, and an environment with the registry of the test."""
+    """Create a project with its lock, and return the options to run commands there with the test registry."""
     (tmp_path / "marfetch.yaml").write_text(
         f"schema: 1\nendpoint: http://{mar.host}\nartifacts:\n  - reference: {ALB}\n    version: 1.7.12\n  - reference: {MODULE}\n"
     )

@@ -1,4 +1,4 @@
-"""How marfetch writes: counted phrases, and the form of help texts and messages."""
+"""The style of marfetch's texts: counted phrases, and the form of help texts and messages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PHRASES = re.compile(
     r"|what is (?:asked|wanted|left|under way)|those that|that which|in place of|what may|one of which|takes? away|taken away)\b",
     re.IGNORECASE,
 )
-"""Phrases that make a reader read a sentence twice. Say what it is, by the usual word."""
+"""Phrases that often make a sentence hard to read. Use the usual word instead."""
 
 MOST = 0.5
 """The maximum number of such phrases in 1,000 words."""
@@ -40,23 +40,23 @@ def rate(texts: list[str]) -> float:
 
 
 def found(texts: dict[str, str]) -> str:
-    """Return the phrases, most frequent places first."""
+    """Return the counted phrases with their files, most frequent first."""
     places = Counter({name: len(PHRASES.findall(text)) for name, text in texts.items()})
     return ", ".join(f"{name} ({count}: {PHRASES.findall(texts[name])[:3]})" for name, count in places.most_common(8) if count)
 
 
-def test_the_documentation_says_it_plainly() -> None:
+def test_the_documentation_uses_plain_words() -> None:
     pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "tests" / "README.md"]
     texts = {str(page.relative_to(ROOT)): page.read_text() for page in pages}
     assert rate(list(texts.values())) <= MOST, f"reword: {found(texts)}"
 
 
-def test_the_code_says_it_plainly() -> None:
+def test_the_code_uses_plain_words() -> None:
     texts = {name or "__init__": prose(path.read_text(), HOUSE.trees[name]) for name, path in HOUSE.modules.items()}
     assert rate(list(texts.values())) <= MOST, f"reword: {found(texts)}"
 
 
-def test_the_tests_say_it_plainly() -> None:
+def test_the_tests_use_plain_words() -> None:
     """Check the prose of the tests, and the names of test functions as sentences."""
     files = [path for path in sorted((ROOT / "tests").rglob("*.py")) if path != Path(__file__)]
     texts, names = {}, {}
@@ -87,7 +87,7 @@ def test_the_summary_of_a_command_is_one_short_sentence() -> None:
 
 
 def raised() -> Iterator[tuple[str, ast.expr]]:
-    """Yield each message that an error is made with."""
+    """Yield the file and the message of each error that the package creates."""
     for name, tree in HOUSE.trees.items():
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in MESSAGES and node.args:
@@ -105,7 +105,7 @@ def test_messages_are_clauses_that_begin_small_and_end_without_a_period() -> Non
                 wrong.append(f"{where}: {first.value!r}")
             if isinstance(last, ast.Constant) and str(last.value).endswith(".") and not str(last.value).endswith("…"):
                 wrong.append(f"{where}: {last.value!r}")
-    assert wrong == [], "begin with a small letter or a name in backticks, and leave the period out"
+    assert wrong == [], "begin with a lower-case letter or a name in backticks, and omit the period"
 
 
 COUNTED = re.compile(
@@ -114,7 +114,7 @@ COUNTED = re.compile(
 
 
 def test_counts_agree_with_their_nouns() -> None:
-    """`text.counted(1, "artifact")` is "1 artifact"; a number beside a noun in the plural is wrong for one of them."""
+    """Use `text.counted(1, "artifact")` for "1 artifact". A number followed by a fixed plural noun is wrong for 1."""
     wrong = []
     for name, tree in HOUSE.trees.items():
         for node in ast.walk(tree):
@@ -126,4 +126,4 @@ def test_counts_agree_with_their_nouns() -> None:
                 shown = ast.unparse(number.value)
                 if re.match(r"len\(|sum\(|count|number\b", shown):
                     wrong.append(f"{name}:{node.lineno}: {{{shown}}}{str(noun.value)[:20]}")
-    assert wrong == [], "write the number and its noun by `text.counted`"
+    assert wrong == [], "use `text.counted` for a number and its noun"

@@ -1,4 +1,4 @@
-"""The tar reader: layouts (by position) and unpacking (as a stream) read every edge case alike."""
+"""The tar reader: reading by position (layouts) and as a stream (unpacking) have the same result in every edge case."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def patched(block: bytes, at: int, field: bytes) -> bytes:
 
 
 CASES: dict[str, tuple[bytes, dict[str, bytes | None] | Fault]] = {
-    # The table of `docs/reference/archives.md`, in its order.
+    # The rows of the table in `docs/reference/archives.md`, in the same order.
     "an empty size": (tar(header("x", size_field=bytes(12))), BROKEN),
     "a size of spaces": (tar(header("x", size_field=b" " * 12)), BROKEN),
     "an old-style directory": (tar(header("a/", sort=b"\0", magic=bytes(8)), file("a/x", b"1")), {"a": None, "a/x": b"1"}),
@@ -74,7 +74,7 @@ CASES: dict[str, tuple[bytes, dict[str, bytes | None] | Fault]] = {
     "zeros behind the end": (tar(ONE) + bytes(10240), {"x": b"1"}),
     "a second archive behind the end": (tar(ONE) + tar(file("y")), BROKEN),
     "one block of zeros at the end": (ONE + bytes(512), BROKEN),
-    # What else the two readers of before read differently.
+    # Further cases in which the two earlier readers differed.
     "two PAX headers": (tar(pax({"path": "y"}), pax({"mtime": "1"}), ONE), BROKEN),
     "a key twice": (tar(file("p", records({"mtime": "1"}) * 2, sort=b"x"), ONE), BROKEN),
     "a record whose length begins with zero": (tar(file("p", b"011 mtime=1\n", sort=b"x"), ONE), BROKEN),

@@ -1,4 +1,4 @@
-"""Secrets in texts are hidden in every form, also in a server's response that repeats them."""
+"""Secrets in texts are hidden in every encoding, even if the response of a server repeats them."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_texts_can_be_shown_to_others(text: str, shown: str) -> None:
     assert shareable(text) == shown
 
 
-def test_the_home_directory_is_not_told() -> None:
+def test_the_home_directory_is_not_shown() -> None:
     assert shareable("`/home/me/.cache/marfetch`", "/home/me") == "`~/.cache/marfetch`"
     assert shareable("`/a`", "/") == "`/a`"
 

@@ -1,4 +1,4 @@
-"""Work without further threads, as at a limit on processes: everything still works, with fewer threads or in the calling one."""
+"""If the system allows no further threads, everything still works with fewer threads or in the calling thread."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Limit = Callable[[int], None]
 
 @pytest.fixture
 def limit(monkeypatch: pytest.MonkeyPatch) -> Limit:
-    """`limit(1)`: marfetch can start one more thread; the registry of the test is not limited."""
+    """`limit(1)` lets marfetch start one more thread. The test registry is not limited."""
     start = threading.Thread.start
     left = [0]
 
@@ -180,7 +180,7 @@ def test_commands_work_with_any_number_of_threads(
     assert answered("doctor", f"{ALB}:1.7.12")[0] == 0
 
 
-# -- accidents are never "the answer is no"
+# -- failures never have the exit code 1, which means "the answer is no"
 
 
 ACCIDENTS = {
@@ -214,7 +214,7 @@ def test_an_accident_has_its_own_exit_code(
 
 
 @pytest.mark.parametrize(("failure", "code", "name"), ACCIDENTS.values(), ids=ACCIDENTS)
-def test_an_accident_outside_of_a_command_has_it_too(
+def test_a_failure_of_the_getter_has_the_same_exit_code(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], failure: Exception, code: int, name: str
 ) -> None:
     from marfetch import __main__

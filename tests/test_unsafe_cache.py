@@ -1,4 +1,4 @@
-"""A cache, or a record beside it, that another user may have changed: nothing in it is read, and nothing there blocks a command."""
+"""Caches and records that another user may have changed: marfetch reads nothing from them, and no file there blocks a command."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from .world.progress import Heard
 from .world.registry import Registry
 
 OTHER = 54321
-"""A user who is neither this one nor root."""
+"""The id of a user who is neither the current user nor root."""
 Owned = Callable[[Path, int], None]
 
 
 @pytest.fixture
 def owned(monkeypatch: pytest.MonkeyPatch) -> Owned:
-    """`owned(path, uid)`: the path belongs to this user, for what runs in this process."""
+    """`owned(path, uid)` makes the path appear to belong to this user, in this process only."""
     stat, lstat = os.stat, os.lstat
     owners: dict[str, int] = {}
 
@@ -72,7 +72,7 @@ def as_user(monkeypatch: pytest.MonkeyPatch, uid: int, caller: str | None = None
         (0, 1000, "", False),
         (0, 1000, " 1000", False),
         (0, 1000, "+1000", False),
-        (1000, 1001, "1001", False),  # only root is believed to run under sudo
+        (1000, 1001, "1001", False),  # `SUDO_UID` counts only if the user is root
     ],
 )
 def test_the_owner_is_the_user_root_or_the_caller_of_sudo(
@@ -95,7 +95,7 @@ def test_the_owner_of_a_link_counts_too(tmp_path: Path, owned: Owned, monkeypatc
     link.symlink_to("cache")
     assert unsafe(link) is None
     if os.geteuid() != 0:
-        pytest.skip("only root can give a link to another user")
+        pytest.skip("only root can change the owner of a link")
     os.lchown(link, OTHER, OTHER)
     assert unsafe(link) is not None
 
@@ -118,7 +118,7 @@ def test_what_others_can_change_inside_is_refused_too(tmp_path: Path, owned: Own
     with pytest.raises(PolicyError, match=f"its `{part}` belongs to another user"):
         refuse_unsafe(tmp_path)
     refuse_unsafe(tmp_path, any_owner=True)
-    tmp_path.chmod(0o770)  # shared by a group
+    tmp_path.chmod(0o770)  # a directory that a group shares
     refuse_unsafe(tmp_path)
 
 
@@ -148,7 +148,7 @@ def test_a_record_that_others_can_change_is_not_read(tmp_path: Path, part: str) 
     assert kept.get("x") is not None
     if part == "owner":
         if os.geteuid() != 0:
-            pytest.skip("only root can give files to others")
+            pytest.skip("only root can change the owner of files")
         os.chown(path, OTHER, OTHER)
     else:
         (path if part == "file" else path.parent).chmod(0o777)
@@ -205,7 +205,7 @@ def commands(mar: Registry, project: Path) -> list[list[str]]:
 @pytest.mark.parametrize("fault", ["world-writable", "another owner"])
 def test_every_command_refuses_an_unsafe_cache_before_it_asks_or_reads(mar: Registry, tmp_path: Path, fault: str) -> None:
     if fault == "another owner" and os.geteuid() != 0:
-        pytest.skip("only root can give files to others")
+        pytest.skip("only root can change the owner of files")
     project = tmp_path / "marfetch.yaml"
     project.write_text(f"schema: 1\nendpoint: http://{mar.host}\nartifacts:\n  - reference: {ALB}\n")
     cache = tmp_path / "cache"
@@ -231,14 +231,14 @@ def test_every_command_refuses_an_unsafe_cache_before_it_asks_or_reads(mar: Regi
     assert found["cache"] == "fault"
 
 
-def test_the_library_refuses_it_too(mar: Registry, tmp_path: Path) -> None:
+def test_the_library_refuses_an_unsafe_cache_too(mar: Registry, tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache").chmod(0o777)
     with Client(endpoint=f"http://{mar.host}", cache_dir=tmp_path / "cache") as client, pytest.raises(PolicyError, match="every user"):
         client.versions(ALB)
 
 
-# -- files that block, or lead elsewhere
+# -- named pipes and links in the cache
 
 
 def pipe(path: Path) -> None:

@@ -1,6 +1,6 @@
 """The current code reads the data of version 0.1 (`fixtures/wave1`), so an update breaks no project, cache or bundle.
 
-Only results are checked: exit codes, paths, digests. No test here is ever changed to make it pass; the code is.
+Only results are checked: exit codes, paths, digests. If a test here fails, correct the code and not the test.
 """
 
 from __future__ import annotations
@@ -43,24 +43,24 @@ WRITTEN = {name: digest for digest, name in (line.split("  ") for line in (WAVE1
 """Path in the project → digest, as version 0.1 wrote them."""
 SBOM = "cleanroom-whl@sha256-8a1a22dd0db561d24f07e6ef8fa5825778be13029121a63ab35e037dbee63ee6.spdx.json"
 MOVED = {
-    # Publishers no longer choose the names of directories, and referrers have directories of their own.
+    # Now publishers cannot choose the names of directories, and each referrer has its own directory.
     "node/amd64/kubernetes-node-linux-amd64/kubernetes/node/bin/kubelet": "node/kubernetes-node/node/bin/kubelet",
     f"wheel/{SBOM}": f"wheel/cleanroom-whl.referrers/{SBOM.partition('sha256-')[2].partition('.')[0]}/{SBOM}",
 }
 FILES = {MOVED.get(name, name): digest for name, digest in WRITTEN.items()}
-"""Path in the project → digest, as they are written now."""
+"""Path in the project → digest, as the current version writes it."""
 NEWER_CHART = "b61d9f3d5c6aff01c735af2618f87887b52e2ee0694281534b7af5d58b172ab2"
-"""The chart that the newer lock names, of which the cache holds a part."""
+"""The digest of the chart in the newer lock. The recorded cache has only a part of it."""
 Run = Callable[..., tuple[int, dict[str, Any]]]
 
 
 def locked(project: str) -> dict[str, dict[str, Any]]:
-    """Name → entry of a recorded lock, without marfetch's own reader."""
+    """Return name → entry of a recorded lock, without using marfetch's reader."""
     return {entry["name"]: entry for entry in json.loads((WAVE1 / project / "marfetch.lock").read_text())["artifacts"]}
 
 
 def digests(directory: Path) -> dict[str, str]:
-    """Path → digest of all files below a directory, the project's own aside."""
+    """Return path → digest of all files below a directory, except the project file and the lock file."""
     return {
         str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(directory.rglob("*"))
@@ -69,7 +69,7 @@ def digests(directory: Path) -> dict[str, str]:
 
 
 def copied(name: str, to: Path) -> Path:
-    """A copy that may be written, with the rights that the directory had."""
+    """Return a writable copy with the original permissions of the directory."""
     to.mkdir(mode=0o700, parents=True)
     for path in sorted((WAVE1 / name).rglob("*")):
         place = to / path.relative_to(WAVE1 / name)
@@ -82,7 +82,7 @@ def copied(name: str, to: Path) -> Path:
 
 @pytest.fixture(params=[0, 400 * 86_400], ids=["just written", "written a year ago"])
 def cache(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """The old cache, which every command uses."""
+    """Set up the recorded cache for all commands."""
     made = copied("cache", tmp_path / "cache")
     moment = time.time() - request.param
     for path in made.rglob("*"):
@@ -97,7 +97,7 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command in a directory (`at`) with the recorded trust policy; gives its exit code and its JSON."""
+    """Return a function that runs a command in the directory `at` with the recorded trust policy. It returns exit code and JSON."""
     monkeypatch.setenv("NOTATION_CONFIG", str(WAVE1 / "notation" / "config"))
     monkeypatch.setenv("NOTATION_CACHE", str(tmp_path / "notation-cache"))
 
@@ -113,7 +113,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 @pytest.fixture
 def mirror(run: Run, tmp_path: Path) -> Path:
-    """Both bundles, loaded into one folder."""
+    """Load both recorded bundles into one folder."""
     for path in (BUNDLE, DELTA):
         assert run("bundle", "load", path, "--to", tmp_path / "mirror", "--cache-dir", tmp_path / "loading")[0] == 0
     return tmp_path / "mirror"
@@ -121,7 +121,7 @@ def mirror(run: Run, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def official(mirror: Path, ca: trustme.CA, ca_file: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
-    """A registry of both bundles; a proxy leads MAR's own names there."""
+    """Serve both bundles as a registry. A proxy directs MAR's host names to it."""
     context = server_context(ca.issue_cert(MAR, f"*.data.{MAR}"))
     with (
         Registry(Layout(mirror), names=Host(MAR), context=context) as registry,
@@ -172,7 +172,7 @@ def test_everything_comes_from_the_cache_without_a_network(run: Run, cache: Path
 
 def test_everything_comes_from_the_registry_without_a_cache(run: Run, official: Registry, project: Path, tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir(mode=0o700)
-    shutil.copytree(WAVE1 / "cache" / "crl", tmp_path / "cache" / "crl")  # the list is published nowhere
+    shutil.copytree(WAVE1 / "cache" / "crl", tmp_path / "cache" / "crl")  # this revocation list is not published anywhere
     code, data = run("sync", "--locked", at=project)
     assert (code, {one["outcome"] for one in data["artifacts"]}) == (0, {"fetched"})
     assert digests(project) == FILES
@@ -200,7 +200,7 @@ def test_the_cache_is_whole_and_stays_so(run: Run, cache: Path, project: Path) -
 
 @pytest.mark.parametrize("reference", SIGNED)
 def test_a_signature_holds_by_what_the_cache_has(run: Run, cache: Path, reference: str) -> None:
-    """The revocation list of its certificate too, which is published nowhere."""
+    """The cache also has the revocation list of the signing certificate, which is not published anywhere."""
     code, data = run("verify", reference, "--offline")
     assert (code, data["verdict"]) == (0, "verified")
     assert {one["code"] for one in data["signatures"]} == {"OK"}
@@ -215,7 +215,7 @@ def test_a_download_that_was_cut_ends_well(run: Run, official: Registry, cache: 
 
 
 def test_old_records_are_never_in_the_way(run: Run, official: Registry, cache: Path) -> None:
-    """Lists, catalogs, pauses, data hosts and what a search has found are used or not; no command fails for them."""
+    """Recorded tag lists, catalogs, pauses, data hosts and search results may be used or ignored, but must not make a command fail."""
     assert run("versions", ALB)[0] == 0
     assert run("versions", ALB, "--details")[0] == 0
     code, data = run("search", "charts", "--kind", "chart")
@@ -224,7 +224,7 @@ def test_old_records_are_never_in_the_way(run: Run, official: Registry, cache: P
     assert run("cache", "verify")[0] == 0
 
 
-def test_words_are_completed_out_of_it(run: Run, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_words_are_completed_from_the_cache(run: Run, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["__complete", "pull", "application-lb/"]) == 0
     assert ALB in capsys.readouterr().out
 
@@ -233,14 +233,14 @@ def test_words_are_completed_out_of_it(run: Run, cache: Path, capsys: pytest.Cap
 
 
 def helm_folder(tmp_path: Path, name: str) -> Path:
-    """One of the recorded plugin folders."""
+    """Return a copy of a recorded plugin folder."""
     with tarfile.open(WAVE1 / "helm.tar") as archive:
         archive.extractall(tmp_path / "helm", filter="tar")
     return tmp_path / "helm" / name
 
 
 def getter(program: Path | str, address: str, **environment: str) -> bytes:
-    """What a getter prints, called as Helm does."""
+    """Run a getter as Helm does, and return its output."""
     surroundings = {**os.environ, "MARFETCH_PYTHON": sys.executable, **environment}
     done = subprocess.run([program, "", "", "", address], env=surroundings, capture_output=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
@@ -259,7 +259,7 @@ def test_setup_updates_the_plugins_that_it_wrote(run: Run, official: Registry, c
 
 
 @pytest.mark.parametrize("is_updated", [False, True], ids=["by the old plugin", "by the new plugin"])
-def test_what_removes_the_plugin_removes_the_getter(run: Run, tmp_path: Path, is_updated: bool) -> None:
+def test_removing_the_plugin_removes_the_getter(run: Run, tmp_path: Path, is_updated: bool) -> None:
     plugins = helm_folder(tmp_path, "pip")
     hook = yaml.safe_load((plugins / "marfetch" / "plugin.yaml").read_text())["hooks"]["delete"]
     assert run("setup", "--plugins", plugins)[0] == 0
@@ -271,7 +271,7 @@ def test_what_removes_the_plugin_removes_the_getter(run: Run, tmp_path: Path, is
 
 
 def test_the_getter_beside_a_plugin_of_helm_starts_the_updated_one(run: Run, official: Registry, cache: Path, tmp_path: Path) -> None:
-    """`helm plugin update` replaces the plugin under the getter: the launcher stays where the old getter looks for it."""
+    """`helm plugin update` replaces the plugin but not the getter. So the launcher must stay at the path that the old getter uses."""
     plugins = helm_folder(tmp_path, "git")
     (plugins / "marfetch").mkdir()
     shutil.copytree(ROOT / "marfetch", plugins / "marfetch" / "marfetch", ignore=shutil.ignore_patterns("__pycache__"))
@@ -344,7 +344,7 @@ def test_cache_and_bundle_are_served(run: Run, tmp_path: Path, layout: str) -> N
 
 @contextlib.contextmanager
 def served(layout: Path) -> Iterator[str]:
-    """`marfetch serve` as a process; gives its address."""
+    """Run `marfetch serve` as a process, and yield its address."""
     line = [sys.executable, "-m", "marfetch", "serve", str(layout), "--port", "0"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:

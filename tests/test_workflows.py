@@ -21,7 +21,7 @@ import marfetch
 from .world.paths import ROOT
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.y*ml"))
-ACTIONS = sorted((ROOT / ".github" / "actions").rglob("action.y*ml"))
+ACTIONS = [ROOT / "action.yml", *sorted((ROOT / ".github" / "actions").rglob("action.y*ml"))]
 RIGHTS = {
     ("ci.yml", "test"): {"contents": "read"},
     ("ci.yml", "pythons"): {"contents": "read"},
@@ -37,11 +37,11 @@ RIGHTS = {
     ("release.yml", "publish"): {"id-token": "write"},
     ("release.yml", "release"): {"contents": "write"},
 }
-"""What each job may do. A right more is a decision, made here."""
+"""(workflow, job) → its permissions. A further permission must be added here on purpose."""
 
 
 def parsed(path: Path) -> dict[str, Any]:
-    document: dict[str, Any] = yaml.load(path.read_text(), Loader=yaml.BaseLoader)  # `on` is a text
+    document: dict[str, Any] = yaml.load(path.read_text(), Loader=yaml.BaseLoader)  # keep the key `on` as a string
     return document
 
 
@@ -64,7 +64,7 @@ def test_actions_of_others_are_pinned_by_commit_with_their_version_beside_it(pat
     for name, version in lines:
         if not name.startswith("./"):
             assert re.fullmatch(r"[\w.-]+/[\w./-]+@[0-9a-f]{40}", name), name
-            assert version, f"{name} does not say which version it is"
+            assert version, f"{name} has no comment with its version"
 
 
 def test_one_action_is_pinned_to_one_commit_everywhere() -> None:
@@ -87,7 +87,7 @@ def test_a_workflow_has_no_rights_and_each_job_only_those_of_its_step(path: Path
         assert int(job["timeout-minutes"]) <= 90
         systems = job["strategy"]["matrix"]["system"] if job["runs-on"] == "${{ matrix.system }}" else [job["runs-on"]]
         for image in systems:
-            assert re.fullmatch(r"[a-z]+-[0-9.]+", image), "an image by its version"
+            assert re.fullmatch(r"[a-z]+-[0-9.]+", image), "name the version of the runner image"
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
@@ -115,7 +115,7 @@ def test_what_is_published_was_built_once_and_is_attested_first() -> None:
         ("registry", "attest"),
         ("release", ["publish", "registry"]),
     ]
-    # Only the job without any other right runs code of the project; the others take what it made.
+    # Only the job without further permissions runs the project's code. The other jobs use its artifacts.
     assert [name for name, job in jobs.items() if any("checkout" in step.get("uses", "") for step in job["steps"])] == ["build"]
     assert [name for name, job in jobs.items() if any("make" in step.get("run", "").split() for step in job["steps"])] == ["build"]
     (attested,) = [step for step in jobs["attest"]["steps"] if "attest-build-provenance" in step["uses"]]
@@ -212,7 +212,7 @@ def test_tools_of_the_release_are_pinned_by_hash() -> None:
 
 
 def test_the_bill_of_materials_is_of_the_lock(tmp_path: Path) -> None:
-    """Made by the real tool where `make sbom` has put it."""
+    """Create the SBOM with the tool that `make sbom` installs, if it is installed."""
     tool = ROOT / ".venv-audit" / "bin" / "cyclonedx-py"
     if not tool.is_file():
         pytest.skip("`make sbom` was not run here")

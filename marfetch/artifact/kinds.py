@@ -251,7 +251,7 @@ def kind_of(manifest: Manifest) -> Kind:
 
 
 def kind_of_type(artifact_type: str | None) -> Kind | None:
-    """Return the kind that an artifact type identifies, or None. A list of referrers has no more than the type."""
+    """Return the kind that an artifact type identifies, or None. Use it for entries of referrer lists, which contain no layers."""
     return next((kind for kind in KINDS if artifact_type and kind.types and matches(artifact_type, kind.types)), None)
 
 

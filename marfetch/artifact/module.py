@@ -30,7 +30,7 @@ class ModuleParameter(NamedTuple):
 
 
 class ModuleOutput(NamedTuple):
-    """An output of a module. `type` is that of `ModuleParameter`."""
+    """An output of a module. `type` has the same form as in `ModuleParameter`."""
 
     name: str
     type: str

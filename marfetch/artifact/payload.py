@@ -85,9 +85,9 @@ class Choice(NamedTuple):
         provenance: include the provenance file of a chart.
         all_layers: select every layer, even of a container image.
         titles: name files after the titles of their layers, even for kinds that have their own file names.
-        output: the file name that the user chose. It requires a single payload. If all payloads have the same media type, it names the
-            only payload with a refused title.
-        is_exact: treat several payloads as an error, even if only one of them has a refused title.
+        output: the file name that the user chose for a single payload. If there are several payloads of one media type, and exactly one of
+            them has an unsafe title, that payload is selected.
+        is_exact: treat several payloads as an error, even if exactly one of them has an unsafe title.
     """
 
     media_types: tuple[str, ...] = ()
@@ -147,7 +147,7 @@ def select(manifest: Manifest, choice: Choice, *, name: str, tag: str | None, wh
         )
     named = layers
     if choice.output is not None and not choice.is_exact and len({layer.media_type for layer in layers}) == 1:
-        # `--media-type` cannot choose among payloads of one media type, so `--output` names the one with a refused title.
+        # `--media-type` cannot select one of several payloads of the same type. So `--output` selects the one with an unsafe title.
         named = [layer for layer in layers if _is_refused(layer, kind)] or layers
     if choice.output is not None and len(named) == 1:
         payloads = [Payload(named[0], choice.output)]
@@ -334,11 +334,11 @@ _MARK: Final = "io.deis.oras.content.unpack"
 
 
 def unpacked(selection: Selection, manifest: Manifest, *, repository: str, tag: str | None) -> tuple[Payload, ...]:
-    """Return the payloads; each archive gets an unpacking and the name of the directory to unpack to.
+    """Return the payloads. Each archive gets instructions for unpacking, and the name of the directory to unpack to.
 
-    An archive is identified by its file extension (from the title or media type) or by oras's annotation. Its destination is therefore
-    known before the download. The media type of a titled layer is unreliable: PowerShell modules on MAR are zip archives that are typed as
-    gzipped tars.
+    An archive is identified by its file extension (from the title or media type) or by oras's annotation, so that its directory is known
+    before the download. If a layer has a title, its media type is ignored: PowerShell modules on MAR are zip archives with the media type
+    of a gzipped tar.
 
     The directory is named after the last component of the repository, since a publisher must not choose which directory is replaced. If
     several payloads are archives, each gets its own subdirectory. Helm writes the chart's name as the title of the manifest. A chart must
@@ -368,7 +368,7 @@ def _unpacked(payload: Payload, selection: Selection, manifest: Manifest, reposi
         name = safe_title(chart_name(repository, title))
         return payload._replace(name=name, unpacking=Unpacking(payload.name, ExpectedChart(name, version, is_named=name == title)))
     if payload.layer.annotations.get(_MARK) == "true" and payload.layer.title == ".":
-        # Such an archive has no top-level directory.
+        # An archive with the title `.` has no top-level directory.
         return payload._replace(name=safe_title(_stem(payload.name)), unpacking=Unpacking(payload.name))
     if payload.layer.annotations.get(_MARK) == "true" and payload.name == payload.layer.title:
         # oras prefixes each path with the title, and strips it when it unpacks.

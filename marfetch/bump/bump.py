@@ -3,87 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import NamedTuple
 
 from ..client.session import Repository, Session
 from ..destination.rewriting import Rewrite, rewrite
 from ..errors import Error
 from ..files import storage_error
-from ..project.forms.places import Place, Registries
+from ..project.forms.forms import Registries
 from ..reference import Reference
 from .decide import Chooser, Decision, Edit, UpgradePolicy
-from .survey import LOCKS, FoundPlace, SourceFile, Survey, repository_of, survey
+from .differences import Upgrade, upgrades
+from .results import BumpPlan, Connect, Result
+from .survey import FoundPlace, SourceFile, Survey, repository_of, survey
 
-Connect = Callable[[str | None], Session]
-"""Takes the endpoint of a `marfetch.yaml`, or None for the default, and returns a session."""
+__all__ = ("BumpPlan", "Result", "Upgrade", "changes", "edited", "plan", "upgrades", "write")
 
 
 Choose = Callable[[Repository], Chooser]
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What happens to one place.
-
-    Attributes:
-        line: the line of the version.
-        form: the kind of file.
-        repository: the repository with its host; None if the reference could not be read.
-        place: the place; None if no reference could be read.
-        endpoint: the endpoint of a `marfetch.yaml`; None for the default.
-        error: why the registry could not be asked.
-    """
-
-    file: SourceFile
-    line: int
-    form: str
-    repository: str | None
-    decision: Decision
-    place: Place | None = None
-    endpoint: str | None = None
-    error: Error | None = None
-
-
-class BumpPlan(NamedTuple):
-    """What happens to the places of a project.
-
-    Attributes:
-        results: the places, in the order of the files and lines.
-        notes: files that were skipped, with the reason.
-    """
-
-    results: tuple[Result, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def errors(self) -> list[Result]:
-        """The places whose repository could not be read."""
-        return [one for one in self.results if one.error is not None]
-
-    @property
-    def bumped(self) -> list[Result]:
-        """The places that change."""
-        return [one for one in self.results if one.decision.status == "bumped"]
-
-    def hints(self) -> list[str]:
-        """Return the commands that update the lock files next to changed files."""
-        found = []
-        for file in {one.file.real: one.file for one in self.bumped}.values():
-            lock, command = LOCKS.get(file.path.name, ("", ""))
-            if lock and file.real.with_name(lock).exists():
-                found.append(command.format(file=file.path, directory=file.path.parent))
-        return found
-
-
 def plan(
     paths: Sequence[Path],
-    policy: UpgradePolicy,
     registries: Registries,
     connect: Connect,
     *,
+    level: str = "major",
+    devel: bool = False,
+    ranges: bool = False,
+    pin: bool = False,
     only: Sequence[str] = (),
     min_age: str | None = None,
     check: Callable[[], None] = lambda: None,
@@ -91,14 +40,16 @@ def plan(
     """Find the places of a project, and decide what happens to each. Nothing is written.
 
     Args:
-        check: called repeatedly; it raises when the timeout has passed.
+        level, devel, ranges, pin: see `UpgradePolicy`.
         min_age: the minimum age of newer versions, such as `7d`; None for no minimum.
         only: globs for the repositories to look at, with or without their host; empty for all.
+        check: called repeatedly; it raises when the timeout has passed.
 
     Raises:
         StorageError: a file cannot be read.
         Error: the registry is refused. An error about one repository is stored in its results.
     """
+    policy = UpgradePolicy(level, devel, ranges, pin)
     found = survey(paths, registries, check)
     places = [one for one in found.places if _is_chosen(repository_of(one.place), only)]
     unread = [

@@ -13,31 +13,28 @@ from ..client.session import Repository
 from ..constraint import Constraint, TaggedVersion, chart_version, exact_version, read_version, sort_versions
 from ..errors import Error
 from ..oci import Digest
-from ..project.forms.places import Place, Span
+from ..project.forms.forms import Place, Span
 from ..reference import Reference
 from ..verify.gate import cool_down
 from .ranges import lowest, moved, raised
 
-Level: TypeAlias = Literal["patch", "minor", "major"]
 Status: TypeAlias = Literal["bumped", "current", "range-allows", "held-back", "unreadable"]
 
 _SHOWN: Final = 3
 """The maximum number of versions that a reason names."""
-
-LEVELS: Final[tuple[Level, ...]] = ("patch", "minor", "major")
 
 
 class UpgradePolicy(NamedTuple):
     """Which newer versions to take, and what to write.
 
     Attributes:
-        level: the largest step: only the patch number, also the minor number, or all.
+        level: the largest step: `patch`, `minor` or `major`.
         devel: include prereleases.
         ranges: move the lower bounds of ranges that allow the newest version.
         pin: add digests where the form knows digests.
     """
 
-    level: Level = "major"
+    level: str = "major"
     devel: bool = False
     ranges: bool = False
     pin: bool = False
@@ -258,7 +255,7 @@ def _no_version(place: Place, text: str) -> str | None:
     return None
 
 
-def _is_within(version: TaggedVersion, base: tuple[int, ...], level: Level) -> bool:
+def _is_within(version: TaggedVersion, base: tuple[int, ...], level: str) -> bool:
     same = {"major": 0, "minor": 1, "patch": 2}[level]
     return version.key[:same] == base[:same]
 

@@ -16,10 +16,9 @@ from ..document import Json, parse_yaml
 from ..errors import Error
 from ..files import storage_error
 from ..project.adopt import MAX_SIZE
-from ..project.forms.forms import documents
-from ..project.forms.places import SetValues
+from ..project.forms.forms import SetValues, documents
 from ..reference import Reference
-from .bump import BumpPlan, Connect, Result
+from .results import BumpPlan, Connect, Result
 
 MAX_KEYS: Final = 1000
 """The maximum number of lost keys to list for one upgrade."""

@@ -11,8 +11,7 @@ from typing import Final, NamedTuple
 
 from ..files import storage_error
 from ..project.adopt import MAX_SIZE, Aliases
-from ..project.forms.forms import Context, documents, find, objects
-from ..project.forms.places import Place, Registries, Sources, short
+from ..project.forms.forms import Context, Place, Registries, Sources, documents, find, objects, short
 from ..reference import OFFICIAL_HOSTS
 from .walk import Listed, walk
 
@@ -27,10 +26,22 @@ LOCKS: Final = {
 
 _LOCK_FILES: Final = frozenset(lock for lock, _ in LOCKS.values())
 _BOM: Final = b"\xef\xbb\xbf"
-_SEPARATE: Final = re.compile(
-    rb"HelmRelease|HelmRepository|OCIRepository|HelmChart|(?:releases|repositories|artifacts)[\"']?[ \t]*:|\bmarfetch\s"
+_WORDS: Final = (
+    b"mar://",
+    b"br/",
+    b"br:",
+    b"localhost",
+    b"127.",
+    b"[::1]",
+    b"helmrelease",
+    b"helmrepository",
+    b"ocirepository",
+    b"helmchart",
 )
-"""Words of files that name an artifact without naming its registry."""
+"""Words of files that name a registry, or sources of Flux."""
+_HINTS: Final = (b"releases", b"repositories", b"artifacts", b"marfetch")
+_SEPARATE: Final = re.compile(rb"(?:releases|repositories|artifacts)[\"']?[ \t]*:|\bmarfetch\s")
+"""Words of files that name an artifact without its registry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +129,7 @@ def survey(paths: Sequence[Path], registries: Registries, check: Callable[[], No
 
 
 def _files(paths: Sequence[Path], registries: Registries, check: Callable[[], None], notes: list[str]) -> Iterator[SourceFile]:
-    hosts = [re.escape(host) for host in (*OFFICIAL_HOSTS, *([registries.own] if registries.own else []))]
-    words = re.compile(rf"{'|'.join(hosts)}|br[:/]|mar://|localhost|127\.|\[::1\]|{_SEPARATE.pattern.decode()}".encode(), re.IGNORECASE)
+    hosts = [host.encode() for host in (*OFFICIAL_HOSTS, *([registries.own] if registries.own else []))]
     for listed in walk(paths, check):
         if listed.path.name in _LOCK_FILES:
             continue
@@ -127,10 +137,16 @@ def _files(paths: Sequence[Path], registries: Registries, check: Callable[[], No
         data = _read(listed)
         if len(data) > MAX_SIZE:
             notes.append(f"skipped `{listed.path}`: it has more than {MAX_SIZE} bytes")
-        elif words.search(data) and b"\0" not in data and not (listed.is_script and not data.startswith(b"#!")):
+        elif _may_name(data, hosts) and b"\0" not in data and not (listed.is_script and not data.startswith(b"#!")):
             yield SourceFile(
                 Path(os.path.relpath(listed.path)), listed.real, data, data.removeprefix(_BOM).decode("utf-8", "surrogateescape")
             )
+
+
+def _may_name(data: bytes, hosts: Sequence[bytes]) -> bool:
+    """Return whether a file may name an artifact. Searching for words is much faster than an expression with all of them."""
+    text = data.lower()
+    return any(word in text for word in (*hosts, *_WORDS)) or (any(word in text for word in _HINTS) and _SEPARATE.search(text) is not None)
 
 
 def _read(listed: Listed) -> bytes:

@@ -136,7 +136,9 @@ def _rules_above(root: Path) -> tuple[_Rules, ...]:
     top = next((number for number, one in enumerate(above) if (one / ".git").exists()), None)
     if top is None:
         return ()
-    return (*_exclude(above[top]), *(rule for one in reversed(above[1 : top + 1]) for rule in _read(one / ".gitignore", one)))
+    rules = (*_exclude(above[top]), *(rule for one in reversed(above[1 : top + 1]) for rule in _read(one / ".gitignore", one)))
+    # A directory that was named is searched, also if git ignores it.
+    return () if any(_is_ignored(f"{one}/", rules) for one in above[:top]) else rules
 
 
 def _exclude(top: Path) -> tuple[_Rules, ...]:

@@ -167,7 +167,7 @@ def check_form(store: ReadonlyTar, checked: CheckResult, budget: Callable[[], No
 
 
 def _out_of_order(names: Sequence[str], first: Sequence[str]) -> list[str]:
-    """Return as few names as possible such that the other names are in order."""
+    """Return the smallest list of names without which the other names are in order."""
     places = [(first.index(name) if name in first else len(first), name) for name in names]
     ends: list[int] = []  # ends[n]: the index of the smallest name that can end an ordered run of n + 1 names
     before: list[int | None] = []
@@ -359,7 +359,7 @@ def _check_rest(
 
     Args:
         needed: the manifests and blobs that are reachable from the index.
-        manifests: the digests of the manifests among them.
+        manifests: the digests of the manifests in `needed`.
         abouts: the digest and the subject of every unnamed manifest.
     """
     for digest, subject in abouts:
@@ -463,7 +463,7 @@ def _check_base(found: Opened, base: Opened, checked: CheckResult) -> None:
         checked.add("wrong", found.path, "it is not a delta, so it has no base bundle")
         return
     if not isinstance(base.store, ReadonlyTar) or archive_digest(base.store) != record.base.digest:
-        checked.add("wrong", base.path, f"it is not the base bundle of `{found.path}`: that has the digest `{record.base.digest}`")
+        checked.add("wrong", base.path, f"it is not the base bundle of `{found.path}`, which has the digest `{record.base.digest}`")
         return
     base_omitted = set(base.omitted)
     for digest in found.omitted:

@@ -138,7 +138,7 @@ def create(client: Session, project: Project, output: Path, *, since: Path | Non
     lock = parse_lock(data, project.lock_path) if data is not None else None
     refuse_misfits(project, lock)
     assert lock is not None, "`refuse_misfits` refuses a missing lock file"
-    assert data is not None, "the lock was parsed from it"
+    assert data is not None, "the lock was parsed from the bytes of this file"
     items = {item.name: item for item in project.items}
     client.fetches = True
     with ExitStack() as stack:

@@ -267,7 +267,7 @@ def _index_name(names: Sequence[str], reference: Reference, descriptor: Descript
 
 
 def _manifest(contents: Contents, descriptor: Descriptor) -> Manifest | None:
-    """Return an artifact's manifest. Return None for an index or an unreadable manifest; the bundle check reports the latter."""
+    """Return an artifact's manifest; None for an index. Return None also for an unreadable manifest, which the bundle check reports."""
     with suppress(Error):
         found = contents.manifests.read(descriptor)
         return found if isinstance(found, Manifest) else None
@@ -424,7 +424,7 @@ SERVE_ADDRESS = "127.0.0.1:5000"
 
 
 def pull_commands(item: BundleItem, bundle: PurePath, *, is_folder: bool) -> dict[str, list[str]]:
-    """Return the shell commands that extract an artifact, in the order to run them, by tool.
+    """Return the shell commands that extract an artifact with each tool, as tool → command lines in order.
 
     Tools that cannot read a layout pull from `marfetch serve`. The result is empty if a delta omits content of the artifact.
 

@@ -146,7 +146,7 @@ def _refuse_unfit(to: To) -> None:
 def _open_target(client: Session, to: To) -> Iterator[LoadTarget]:
     if to.endpoint is not None:
         registry = client.connect(to.endpoint)
-        assert isinstance(registry, Registry), "an endpoint belongs to a registry"
+        assert isinstance(registry, Registry), "only a registry has an endpoint"
         yield RegistryTarget(to, registry, client.progress)
         return
     root = to.folder

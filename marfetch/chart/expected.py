@@ -62,7 +62,7 @@ class ExpectedChart(NamedTuple):
         return isinstance(found, str) and found not in ("", ".", "..") and not re.search(r"[/\\]", found)
 
     def _is_version(self, found: Json) -> bool:
-        """Return whether the version is that of the tag. Build metadata is compared only if both have it (SemVer 2.0.0, clause 10)."""
+        """Return whether a version equals that in the tag. Build metadata is compared only if both have it (SemVer 2.0.0, clause 10)."""
         wanted = read_version(self.tag) if self.tag is not None else None
         if wanted is None:
             return True
@@ -78,8 +78,9 @@ class Unpacking(NamedTuple):
     Attributes:
         archive: the file name of the archive, for messages.
         chart: the chart that the archive must contain; None: any content.
-        top: unless it is a chart, the single top-level directory of the archive, which becomes the target directory; None: it has none.
-        is_stripped: unless it is a chart, whether to drop the top-level directory if there is only one.
+        top: the top-level directory that every path in the archive starts with. It becomes the target directory. None: no such directory.
+            Not used for charts.
+        is_stripped: whether to drop the top-level directory if there is only one. Not used for charts.
     """
 
     archive: str

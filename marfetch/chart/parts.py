@@ -12,7 +12,7 @@ VALUES_FILE: Final = "values.yaml"
 SCHEMA_FILE: Final = "values.schema.json"
 
 _READMES: Final = ("readme.md", "readme.txt", "readme")
-"""In lower case, as Helm compares them (helm/helm, `findReadme`)."""
+"""File names of a README, in lower case, because Helm ignores case (helm/helm, `findReadme`)."""
 SUBCHART: Final = re.compile(r"charts/[^/_.][^/]*/")
 """The directory of a sub-chart, packed or not. Helm skips names with a leading `_` or `.` (helm/helm, `LoadFiles`)."""
 WITHIN: Final = rf"(?:{SUBCHART.pattern})*"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,11 +15,19 @@ from .help import add
 from .options import Devel, MinAge, Settings, shared
 
 if TYPE_CHECKING:
-    from ..bump.decide import UpgradePolicy
-    from ..project.forms.places import Registries
+    from ..project.forms.forms import Registries
+
+
+class Level(StrEnum):
+    """The values of `--level`."""
+
+    PATCH = "patch"
+    MINOR = "minor"
+    MAJOR = "major"
+
 
 _Paths = Annotated[list[Path] | None, typer.Argument(metavar="[PATH]...", help="Files and directories to search.", show_default=".")]
-_Level = Annotated[str, typer.Option("--level", metavar="LEVEL", help="Largest step: patch, minor or major.")]
+_Level = Annotated[Level, typer.Option("--level", metavar="LEVEL", help="Largest step: patch, minor or major.")]
 _Only = Annotated[list[str] | None, typer.Option("--only", metavar="GLOB", help="Only these repositories, such as 'aks/*'.")]
 _Ranges = Annotated[bool, typer.Option("--ranges", help="Move the lower bounds of ranges that allow the newest version.")]
 _Pin = Annotated[bool, typer.Option("--pin", help="Add digests where the file format allows them.")]
@@ -34,7 +43,7 @@ def register(app: typer.Typer) -> None:
 def bump(
     settings: Settings,
     paths: _Paths = None,
-    level: _Level = "major",
+    level: _Level = Level.MAJOR,
     devel: Devel = False,
     min_age: MinAge = None,
     only: _Only = None,
@@ -49,30 +58,31 @@ def bump(
     place. Nothing but versions and digests changes. Prints one line per place: path and line, repository, old version, new version,
     and status.
     """
-    from ..bump.decide import LEVELS, UpgradePolicy
-
     if markdown and settings.report.as_json:
         raise InputError("`--markdown` and `--json` cannot be combined", code="usage", hint="use only one of them")
-    chosen = next((one for one in LEVELS if one == level), None)
-    if chosen is None:
-        raise InputError(f"`--level` takes `patch`, `minor` or `major`, not `{level[:60]}`", code="usage", hint="omit it for `major`")
-    policy = UpgradePolicy(chosen, devel, ranges, pin)
-    return run(settings, paths or [Path()], policy, only=only or (), min_age=min_age, is_check=check, markdown=markdown)
+    return run(
+        settings,
+        paths or [Path()],
+        is_check=check,
+        markdown=markdown,
+        level=level.value,
+        devel=devel,
+        ranges=ranges,
+        pin=pin,
+        min_age=min_age,
+        only=only or (),
+    )
 
 
 def run(
-    settings: Settings,
-    paths: Sequence[Path],
-    policy: UpgradePolicy,
-    *,
-    only: Sequence[str] = (),
-    min_age: str | None = None,
-    is_check: bool = False,
-    markdown: bool = False,
+    settings: Settings, paths: Sequence[Path], *, is_check: bool, markdown: bool = False, min_age: str | None = None, **choices: Any
 ) -> int:
-    """Compare the versions in the files of a project, and write newer ones unless `is_check`."""
-    from ..bump.bump import plan, write
-    from ..bump.differences import upgrades
+    """Compare the versions in the files of a project, and write newer ones unless `is_check`.
+
+    Args:
+        choices: further arguments of `bump.bump.plan`.
+    """
+    from ..bump.bump import plan, upgrades, write
     from ..client.session import Session
     from ..render.bump import print_bump, pull_request
     from ..verify.gate import cool_down
@@ -89,7 +99,7 @@ def run(
                 sessions[endpoint] = stack.enter_context(settings.client(endpoint=endpoint))
             return sessions[endpoint]
 
-        found = plan(paths, policy, registries(settings), connect, only=only, min_age=min_age, check=settings.budget().check)
+        found = plan(paths, registries(settings), connect, min_age=min_age, check=settings.budget().check, **choices)
         body = pull_request(found, upgrades(found, connect)) if markdown and not found.errors else None
         if not is_check and not found.errors:
             try:
@@ -102,7 +112,7 @@ def run(
 
 def registries(settings: Settings) -> Registries:
     """Return the registries whose references count as MAR: the official ones, loopback addresses, and that of the endpoint."""
-    from ..project.forms.places import Registries as Found
+    from ..project.forms.forms import Registries as Found
 
     endpoint = settings.preference().default()
     return Found(None if endpoint.official else endpoint.registry.name)

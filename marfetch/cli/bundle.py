@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..bundle.format import Opened
     from ..client.session import Session
 
-_File = Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="Project file; the bundle gets what its lock file names.")]
+_File = Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="Project file whose lock file lists the artifacts to bundle.")]
 _Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Archive to write; an existing file is replaced.")]
 _Since = Annotated[Path | None, typer.Option("--since", metavar="FILE", help="Leave out content that this earlier bundle already has.")]
 _Base = Annotated[Path | None, typer.Option("--since", metavar="FILE", help="Base bundle of this delta, to compare the delta with.")]

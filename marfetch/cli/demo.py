@@ -61,7 +61,7 @@ def _serve(report: Report) -> int:
 
 
 class _Terminal(io.StringIO):
-    """Captures the output of a command, which takes this stream for a terminal."""
+    """Captures the output of a command, and claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -75,7 +75,7 @@ def _run_command(arguments: Sequence[str]) -> tuple[int, list[str]]:
         try:
             code = int(run(arguments))
         except Error as error:
-            assert current.report is not None, "every command makes its report first"
+            assert current.report is not None, "every command creates its report before it can fail"
             current.report.failed(error)
             code = error.exit_code
     return code, output.getvalue().splitlines()

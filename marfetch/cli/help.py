@@ -124,7 +124,7 @@ class Commands(TyperGroup):
             with formatter.section(purpose):
                 for name in names:
                     command = self.get_command(ctx, name)
-                    assert command is not None, "COMMANDS names what is registered"
+                    assert command is not None, "`COMMANDS` has every registered command"
                     formatter.write(f"  {name:{width}}  {_summary(command)}\n")
         formatter.write_paragraph()
         formatter.write("Run `marfetch help COMMAND` for the options and examples of a command.\n")
@@ -164,4 +164,4 @@ def register(app: typer.Typer) -> None:
 
 def show_help(words: _Words = None) -> int:
     """Show the options and examples of a command."""
-    raise AssertionError(f"`run` turns it into `--help`, also for {words}")
+    raise AssertionError(f"`run` replaces `help` with `--help`, so this is never called: {words}")

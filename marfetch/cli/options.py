@@ -176,7 +176,7 @@ def shared(
 
     Args:
         network: add the options for endpoints, timeouts and the cache; otherwise only those for output.
-        local: add the same options except `--endpoint` and `--data-host`, so that scripts can pass them to commands without requests.
+        local: for a command without requests, add these options except `--endpoint` and `--data-host`, so that scripts can pass them too.
         limited: end the command after `--timeout`; otherwise the command applies the limit itself.
         as_json: add `--json`. A command whose stdout belongs to another program cannot have it.
     """

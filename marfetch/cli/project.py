@@ -59,8 +59,9 @@ def lock(
     if chart is not None and from_file is not None:
         raise InputError("`--from` and `--chart` cannot be combined", code="usage", hint="use only one of them")
     if from_file is not None:
-        if upgrade or check:
-            raise InputError("`--from` cannot be combined with `--upgrade` or `--check`", code="usage", hint="use `--from` alone")
+        if upgrade or check or min_age is not None:
+            hint = "use `--from` alone"
+            raise InputError("`--from` cannot be combined with `--upgrade`, `--check` or `--min-age`", code="usage", hint=hint)
         return _adopt(settings, file, [from_file, *map(Path, names or ())])
     if chart is not None:
         file = _adopt_chart(settings, chart)
@@ -134,10 +135,9 @@ def outdated(
     --check`. The exit code is 1 if anything is outdated.
     """
     if from_paths:
-        from ..bump.decide import UpgradePolicy
         from .bump import run
 
-        return run(settings, [*from_paths, *(more or ())], UpgradePolicy(), min_age=min_age, is_check=True)
+        return run(settings, [*from_paths, *(more or ())], is_check=True, min_age=min_age)
     if more:
         raise InputError(f"paths, such as `{more[0]}`, need `--from`", code="usage", hint="add `--from`, or remove the path")
     from datetime import UTC, datetime

@@ -24,9 +24,7 @@ Revocation = Annotated[
     str | None, typer.Option("--revocation", metavar="ACTION", help="Revocation check: enforce, log or skip (default: as in the policy).")
 ]
 _Reference = Annotated[str | None, typer.Argument(metavar="[REF]", help=REFERENCE_HELP)]
-_File = Annotated[
-    Path | None, typer.Option("--file", "-f", metavar="FILE", help="Verify all artifacts that the lock file of this project file names.")
-]
+_File = Annotated[Path | None, typer.Option("--file", "-f", metavar="FILE", help="Project file; verify every artifact in its lock file.")]
 _Keyring = Annotated[Path | None, typer.Option("--keyring", metavar="FILE", help="Check the Helm provenance file with these OpenPGP keys.")]
 _Metadata = Annotated[
     list[str] | None, typer.Option("--user-metadata", "-m", metavar="KEY=VALUE", help="Annotation that the signature must have.")

@@ -159,7 +159,7 @@ def catalog(client: Session, reference: Reference, *, fresh: float = FRESH, pati
     """
     bound = client.repository(reference).reference
     host = bound.host
-    assert host is not None, "a bound reference has its host"
+    assert host is not None, "`repository` adds the host to its reference"
     kept = records.read_catalog(client.cache.root, str(host))
     if kept is not None and (client.options.offline or kept[2] < fresh):
         return KnownCatalog(host, tuple(kept[0]), kept[2])
@@ -176,7 +176,7 @@ def catalog(client: Session, reference: Reference, *, fresh: float = FRESH, pati
             raise
         return KnownCatalog(host, tuple(kept[0]), kept[2], stale=error)
     if found is None:
-        assert kept is not None, "only a known catalog can be unchanged"
+        assert kept is not None, "the response is 304 only if an ETag was sent"
         records.confirm_catalog(client.cache.root, str(host))
         return KnownCatalog(host, tuple(kept[0]), 0.0)
     records.keep_catalog(client.cache.root, str(host), found.names, found.etag)

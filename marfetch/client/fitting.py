@@ -75,7 +75,7 @@ def looked_at(
 
     Args:
         missing: tags that are known to have no manifest.
-        is_open: whether it is acceptable that no version fits; if False, a single version always fits, because there is no alternative.
+        is_open: whether the result may contain no version that fits. If False, a single version always fits, because there is no other.
         cool_down: the minimum age of versions; None for no minimum.
         allowance: how many manifests may be requested, shared by several calls; None for `MAX_MANIFESTS`.
 
@@ -145,7 +145,7 @@ def _telling(index: Index, choice: Choice) -> list[Descriptor]:
     plain = [child for child in children if child.platform is None]
     if choice.is_any and (plain or _declares(index) is not None):
         return []
-    # Among images, an artifact has no platform. If all children have a platform, they are all of one kind.
+    # If an index contains images and other artifacts, only the images have a platform. If all children have one, they are of the same kind.
     return plain[:1] + [child for child in children if child.platform is not None][:1]
 
 

@@ -146,7 +146,7 @@ class _Job:
 
     @property
     def artifact(self) -> Found:
-        assert self.found is not None, "only a found artifact has payloads"
+        assert self.found is not None, "a job has payloads only after its artifact was found"
         return self.found
 
     @property
@@ -185,7 +185,7 @@ class _Item:
         return self.destination.root, self.is_directory, self.payload.name
 
     def place(self, status: Literal["fetched", "unchanged"]) -> None:
-        """Record the result of this payload."""
+        """Record that the payload's file or directory now exists at its destination."""
         artifact = self.job.artifact
         is_replaced = status == "fetched" and self.state in (OutputState.DIFFERENT, OutputState.UNKNOWN)
         reference, layer = artifact.resolved.reference, self.payload.layer
@@ -205,7 +205,7 @@ def pull(client: Session, wanted: Sequence[Wanted | Failed], request: PullOption
 
 
 def pull_to_file(client: Session, wanted: Wanted | Failed, request: PullOptions, output: str) -> Pulled:
-    """Download the only payload of an artifact to a file or a stream. A stream gets bytes only after all of them are verified."""
+    """Download the only payload of an artifact to a file or a stream. Nothing is written to a stream before all bytes are verified."""
     from ..destination.stream import open_stream, stream_path, verified_blob  # late: needed only for `--output`
 
     path, file_path = stream_path(output), Path(output)
@@ -333,7 +333,7 @@ def _guard(job: _Job, step: Callable[[], None]) -> None:
 
 def _prepare(client: Session, job: _Job) -> None:
     artifact = job.task.artifact
-    assert not isinstance(artifact, Failed), "failed tasks are filtered out"
+    assert not isinstance(artifact, Failed), "only tasks that did not fail get here"
     job.found = artifact if isinstance(artifact, Found) else find(client, artifact, job.task.request)
     job.items = [_Item(job, one, job.files if one.unpacking is None else job.directories) for one in job.found.payloads]
 
@@ -359,7 +359,7 @@ def found(client: Session, resolved: Resolved, request: PullOptions) -> Found:
     manifest = artifact(resolved, request.choice, request.platform)
     reference = resolved.reference
     what = reference.shown
-    if request.below and not manifest.layers:  # such a referrer has only annotations
+    if request.below and not manifest.layers:  # a referrer without layers has only annotations, so there is no file to save
         client.progress.warn(f"`{what}` has no layers, so there is nothing to save")
         return Found(resolved, manifest, kind_of(manifest), ())
     selection = select(manifest, request.choice, name=base_name(reference.repository), tag=reference.tag, what=what)
@@ -414,7 +414,7 @@ def _takes_kept(job: _Job, kept: Sequence[Path]) -> StorageError | None:
 
 
 def _refuse_clashes(jobs: Sequence[_Job], *, together: bool) -> None:
-    """Set the error of all jobs whose file names clash; with `together`, of all jobs if any two clash."""
+    """Set an error on all jobs whose file names clash. With `together`, one such clash is an error of all jobs."""
     candidates = [job for job in jobs if job.items]
     clashes = find_clashes([(item.destination, item.output) for job in candidates for item in job.items])
     for job in candidates:
@@ -424,7 +424,7 @@ def _refuse_clashes(jobs: Sequence[_Job], *, together: bool) -> None:
         for job in candidates:
             if job.error is None:
                 job.error = StorageError(
-                    f"`{job.name}` was skipped because another file of this call clashes or differs",
+                    f"`{job.name}` was skipped because another file has the same name, or would overwrite different content",
                     code="not-fetched",
                     reference=job.name,
                 )

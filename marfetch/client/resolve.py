@@ -13,11 +13,10 @@ from ..errors import Error, InputError, IntegrityError, NotFoundError, PolicyErr
 from ..oci import Descriptor, Index, Manifest, Platform
 from ..reference import Reference
 from ..text import counted
-from .age import CoolDown, HeldBack
 from .session import Repository, Session
-from .unresolved import DANGLING_TRIES, all_gone, dangling, gone, next_best, nothing_in_range, too_young
 
 if TYPE_CHECKING:
+    from .age import CoolDown, HeldBack
     from .fitting import Allowance, Look
 
 
@@ -137,6 +136,7 @@ def resolved_to(repository: Repository, manifest: Manifest | Index, newer: Tagge
 
 def _newest(wanted: Wanted, constraint: Constraint, repository: Repository, missing: set[str], *, skip_missing: bool) -> Resolved:
     from .fitting import Allowance, looked_at  # late: needed only for ranges
+    from .unresolved import DANGLING_TRIES, all_gone, gone, nothing_in_range, too_young  # late: needed only for ranges
 
     client, bound, cool_down = repository.session, repository.reference, wanted.cool_down
     tags = repository.tags()
@@ -197,6 +197,7 @@ def _old_enough(
     Args:
         held: collects the versions that are too young.
     """
+    from .age import HeldBack  # late: needed only for cool-downs
     from .fitting import held_back  # late: needed only for ranges
 
     for look in looks:
@@ -209,6 +210,7 @@ def _old_enough(
 def _with_neighbours(error: NotFoundError, repository: Repository) -> NotFoundError:
     """Add similar tags to the error about a missing tag. This costs one more request."""
     from .catalog import nearest  # late: needed only to explain an error
+    from .unresolved import dangling, next_best  # late: needed only to explain an error
 
     bound = repository.reference
     if error.code != "tag-not-found" or bound.tag is None or repository.session.options.offline:

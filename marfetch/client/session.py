@@ -351,11 +351,11 @@ class Repository:
         with self._offline(reference):
             found = self.source.manifest(reference, known=known)
         if found is None:
-            assert known is not None, "only a known manifest can be unchanged"
+            assert known is not None, "the response is 304 only if a known digest was sent"
             found = cache.find(known.digest, known.media_type)
             if found is None:  # corrupted since `cache.known`
                 found = self.source.manifest(reference)
-                assert found is not None, "a source returns a manifest unless one is known"
+                assert found is not None, "a source always returns a manifest if no digest is known"
         if not self.session.options.offline:
             cache.add(found)
             cache.tag(reference, found.descriptor)
@@ -438,7 +438,7 @@ class Repository:
                 raise
             self.session.cache.drop(blob.digest, error.message)
         except NotFoundError as error:
-            if error.code != "blob-not-found":  # this code: a program that ignores the cache's lock deleted the blob
+            if error.code != "blob-not-found":  # `blob-not-found`: a program that ignores the cache's lock deleted the blob
                 raise
         self.ensure(blob, name=name)
         return take()

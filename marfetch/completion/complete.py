@@ -28,7 +28,7 @@ KEEP_ORDER: Final = 32
 
 MAX_CANDIDATES: Final = 2000
 
-TAKES_FILE: Final = frozenset(("PEM", "FILE", "LAYOUT"))
+TAKES_FILE: Final = frozenset(("PEM", "FILE", "LAYOUT", "PATH"))
 TAKES_DIRECTORY: Final = frozenset(("DIR",))
 """Metavars whose values are files or directories. `FROM_CACHE` and the `values` in `commands.json` complete other metavars."""
 

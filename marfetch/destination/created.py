@@ -254,7 +254,7 @@ def foreign_file(top: Directory, record: CreatedDirectory | None, unknown: Unkno
 
 
 def _is_still(top: Directory, record: CreatedDirectory) -> bool:
-    """Return whether a directory with the recorded inode is the recorded one. File systems reuse inodes, so compare its files."""
+    """Return whether a directory with the recorded inode is still the same directory. File systems reuse inodes, so compare its files."""
     missing = False
     for path, digest in record.files.items():
         found = _digest(top, path.split("/"))

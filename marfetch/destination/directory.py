@@ -22,8 +22,8 @@ from ..artifact.filename import OWN_PREFIX
 from ..files import AT_LAST, BY_DESCRIPTOR, claim, replace_file
 
 _SUFFIX: Final = ".part"
-_KEPT: Final = ".kept"  # for an old directory that is moved aside; `sweep` keeps it, because it is the user's
-_STALE: Final = 24 * 3600.0  # seconds after which a part of a killed run is deleted
+_KEPT: Final = ".kept"  # suffix of an old directory that was moved aside; `sweep` keeps it, because it belongs to the user
+_STALE: Final = 24 * 3600.0  # age in seconds at which a temporary file of a killed run is deleted
 _FICLONE: Final = 0x40049409  # ioctl_ficlonerange(2): share blocks between files, if the file system can
 _NO_WAIT: Final = getattr(os, "O_NONBLOCK", 0)
 _NO_FOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
@@ -38,7 +38,7 @@ _parts: Final[set[tuple[Path, str]]] = set()
 
 
 def remove_parts(directories: Collection[Path] | None = None, *, is_over: bool = False) -> None:
-    """Delete the remaining parts of this process, for example after a signal.
+    """Delete the remaining temporary files and directories of this process ("parts"), for example after a signal.
 
     Args:
         directories: delete only the parts in these directories; None: in all directories.

@@ -78,7 +78,7 @@ class Packed:
         raise IntegrityError(f"the archive `{self.name}` is malformed: {reason}", code="malformed", hint=_TELL, archive=self.name)
 
     def too_much(self, what: str, rule: str) -> NoReturn:
-        """Refuse an archive that exceeds a limit."""
+        """Refuse an archive that exceeds a limit. `what` says what is too large, and `rule` names the limit."""
         raise PolicyError(
             f"cannot unpack the archive `{self.name}`: {what}, the limit is {rule}",
             code="limit-passed",
@@ -156,7 +156,7 @@ class Packed:
         return piece
 
     def _inflated(self) -> bytes:
-        assert self._gzip is not None, "only a gzip archive is decompressed"
+        assert self._gzip is not None, "only a gzip archive has a decompressor"
         while True:
             if self._gzip.eof:
                 following = self._following(self._gzip.unused_data)

@@ -85,7 +85,7 @@ class Stream:
                 self._write(memoryview(chunk))
         except BrokenPipeError as error:
             if self.path == STDOUT:
-                return  # as for all commands, a reader such as `head` may stop early
+                return  # not an error: as for all commands, a reader such as `head` may stop early
             raise storage_error(error, self.path) from error
         except OSError as error:
             raise storage_error(error, "stdout" if self.path == STDOUT else self.path) from error

@@ -16,14 +16,14 @@ from ..chart.images import find_images
 from ..chart.parts import VALUES_FILE
 from ..client.pull import PullOptions
 from ..client.pull import found as find_layers
-from ..client.resolve import Found, Resolved, resolve
+from ..client.resolve import Found, Resolved
 from ..client.session import Session
 from ..destination.package import with_subcharts
 from ..document import Json, parse_yaml
 from ..errors import Error, PolicyError
 from ..files import storage_error
 from ..project.lockfile import Entry, Lock
-from ..project.locking import refuse_misfits, request_of, resolve_locked
+from ..project.locking import refuse_misfits, request_of, resolve_locked, resolve_upgrade
 from ..project.outdated import moved_images
 from ..project.wanted import Item, Project
 from .changes import Change, Difference, LineDiff, Section, changed_keys, changed_names, flat, section
@@ -229,10 +229,11 @@ def upstream(client: Session, project: Project, lock: Lock) -> tuple[list[tuple[
 
     def one(item: Item) -> Difference | Error:
         try:
-            new = resolve(client, item.wanted)
-            old = resolve_locked(client, item, lock.by_name[item.name], asks_tag=False)
+            entry = lock.by_name[item.name]
+            new = resolve_upgrade(client, item, entry)
+            old = resolve_locked(client, item, entry, asks_tag=False)
             found = compare(client, old, new, request_of(project, item))
-            return replace(found, sections=found.sections + _images(client, item, lock.by_name[item.name]))
+            return replace(found, sections=found.sections + _images(client, item, entry))
         except Error as error:
             return error
         except OSError as error:

@@ -69,7 +69,7 @@ def throttled(seen: Seen, now: float) -> Finding:
         day = "" if wait < 86_400 else f" on {moment:%Y-%m-%d},"
         when, do = f"retry in {wait:.0f} s,{day} at {moment:%H:%M:%S} UTC", f"wait {wait:.0f} s"
         if wait > 10**8:
-            when = f"retry in {wait:.3g} s, which is years away"
+            when = f"retry in {wait:.3g} s, which is years from now"
     return _throttle(f"`{seen.address.name}` answers {seen.status} (too many requests): {when}", do)
 
 
@@ -228,7 +228,7 @@ class RegistryChecks:
                     "manifest",
                     error.message,
                     "the response is not a valid manifest: a proxy or a mirror may change responses",
-                    "exempt the hosts of `marfetch endpoints` from inspection and caching; if it persists, report it",
+                    "exempt the hosts that `marfetch endpoints` lists from inspection and caching; if the problem persists, report it",
                 )
             )
         self.found.append(ok("manifest", f"`{reference}` exists: {len(parsed.raw)} bytes of `{parsed.descriptor.media_type}`"))
@@ -337,7 +337,7 @@ class RegistryChecks:
                     "data-host",
                     f"the data host `{data.name}` rejects a freshly signed URL (403)",
                     "a wrong clock makes signatures look expired, or a proxy changes URLs, such as a `//` in them",
-                    "see the finding `clock`; exempt the hosts of `marfetch endpoints` from inspection",
+                    "see the finding `clock`; exempt the hosts that `marfetch endpoints` lists from inspection",
                 )
             )
         if seen.status not in (200, 206):
@@ -354,7 +354,7 @@ class RegistryChecks:
                 "range",
                 f"`{name}` ignores range requests: it sent everything instead of one byte (200)",
                 "an interrupted download starts over; MAR's data hosts support ranges, so something in between removes the header",
-                "exempt the hosts of `marfetch endpoints` from inspection and caching",
+                "exempt the hosts that `marfetch endpoints` lists from inspection and caching",
             )
         )
 
@@ -427,7 +427,7 @@ class RegistryChecks:
         text = " ".join(re.sub(r"<[^<>]*>", " ", seen.body[:2000].decode("utf-8", "replace")).split())
         text = hidden(text, sent_values(seen.address.target, {}))[:160]
         means = "the registry failed" if seen.status >= 500 else "MAR does not send this status here, so something in between answers"
-        do = "try again later; if it persists, report it with the reference" if seen.status >= 500 else self._allow()
+        do = "try again later; if the problem persists, report it with the reference" if seen.status >= 500 else self._allow()
         self._stop(fault(step, f"{what}: `{seen.address.name}` answers {seen.status}" + (f" ({text})" if text else ""), means, do))
 
     def _clock(self, seen: Seen) -> None:

@@ -201,7 +201,7 @@ def _bad(observed: ObservedHost, bad: Sequence[Reached], place: str) -> Finding:
             "check the addresses with `nslookup`; if they are Microsoft's, report it to support",
         )
     means = "a proxy decrypts the connection and encrypts it again with its own certificate (TLS inspection)"
-    do = "exempt the hosts of `marfetch endpoints` from inspection, or pass the authority's certificate with `--ca-file`"
+    do = "exempt the hosts that `marfetch endpoints` lists from inspection, or pass the authority's certificate with `--ca-file`"
     if not observed.official:
         means = f"this machine does not know the authority that issued the registry's certificate, or {means}"
         do = "pass the authority's certificate with `--ca-file`, or add it to the system's store"
@@ -218,7 +218,7 @@ def _good(observed: ObservedHost, done: Sequence[Reached]) -> Iterator[Finding]:
             "interception",
             f"the certificate of `{observed.host}` was issued by {shown}",
             "it is trusted here, but Microsoft does not use this authority: a proxy inspects TLS",
-            "exempt the hosts of `marfetch endpoints` from inspection, a common cause of interrupted and slow downloads",
+            "exempt the hosts that `marfetch endpoints` lists from inspection, which often interrupts or slows down downloads",
         )
     else:
         yield ok("interception", f"the certificate of `{observed.host}` was issued by {shown}")

@@ -59,7 +59,7 @@ class Listing:
 
 
 def kept_index(kept: Records, host: str, path: str) -> bytes | None:
-    """Return a cached index that is still fresh, or None. It needs no session, so that this is fast.
+    """Return a cached index that is still fresh, or None. This is fast, because it needs no session.
 
     Args:
         kept: the cached indexes.
@@ -200,7 +200,7 @@ def _release(bound: Reference, tagged: TaggedVersion, name: str | None = None) -
 
 
 def _looked_at(repository: Repository, tagged: TaggedVersion) -> Release | Error | None:
-    """Request a version's manifest and config. Return the version with their facts, the error, or None if it is not a chart."""
+    """Request a version's manifest and config, and return the facts in them, or the error. Return None if the version is not a chart."""
     here = repository.at(tag=tagged.tag)
     try:
         manifest = here.manifest()

@@ -126,7 +126,7 @@ def _chart(client: Session, address: ChartAddress) -> bytes:
         else:
             kept.put(key, str(replace(pinned, tag=None)))
             return raw
-    raise AssertionError("an address has a reference")
+    raise AssertionError("every chart address has at least one reference")
 
 
 def _client(ca_file: str | None) -> Session:

@@ -18,7 +18,7 @@ def launch() -> int:
         return 127
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))}
     try:
-        return subprocess.call([python, "-P", "-m", "marfetch", *sys.argv[1:]], env=environment)  # noqa: S603 - the user's or the plugin's
+        return subprocess.call([python, "-P", "-m", "marfetch", *sys.argv[1:]], env=environment)  # noqa: S603 - `python` is set by the user or belongs to the plugin
     except OSError as error:
         sys.stderr.write(f"marfetch: cannot run `{python}`: {error.strerror}; correct or unset MARFETCH_PYTHON, or run: marfetch setup\n")
         return 127

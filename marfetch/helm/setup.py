@@ -1,4 +1,4 @@
-"""Install two Helm plugins: the command `helm marfetch`, and the getter for `mar://`. There are two because a Helm 4 plugin has one type.
+"""Install two Helm plugins: the command `helm marfetch`, and the getter for `mar://`. A Helm 4 plugin can have only one type.
 
 The plugin files use the legacy format, because a single file in the newer format breaks all plugins in Helm 3. Each plugin is first written
 to a temporary folder, one level deeper than Helm searches, and then renamed. Therefore Helm never sees a partial plugin, or two plugins

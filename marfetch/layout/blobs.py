@@ -23,7 +23,7 @@ Entry: TypeAlias = tuple[str | None, Descriptor]
 class Stamp(NamedTuple):
     """Cheap metadata that shows whether a blob's file has changed.
 
-    The inode's change time is left out: it also changes when another file takes over the name of an open file.
+    The change time of the inode is not included, because it also changes when another file replaces the open file under its name.
 
     Attributes:
         size: the size of the blob in bytes.

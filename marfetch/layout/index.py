@@ -201,12 +201,12 @@ def unsupported_index_content(root: Path) -> str | None:
         descriptors = parse_descriptors(document, what="it", name="manifests")
     except Error as error:
         return error.message
-    assert isinstance(document, dict), "it has a list of descriptors"
+    assert isinstance(document, dict), "`parse_descriptors` accepts only an object"
     if set(document) - {"schemaVersion", "mediaType", "manifests"}:
         return f"it has `{min(set(document) - {'schemaVersion', 'mediaType', 'manifests'})[:80]}`"
     names: set[str] = set()
     listed = document["manifests"]
-    assert isinstance(listed, list), "it was read as a list"
+    assert isinstance(listed, list), "`parse_descriptors` accepts only a list"
     for value, descriptor in zip(listed, descriptors, strict=True):
         name = descriptor.annotations.get(REF_NAME)
         if name is not None and name in names:

@@ -78,7 +78,8 @@ class Layout:
             make_directories(root, mode)
         except OSError as error:
             raise storage_error(error, root) from error
-        refuse_unsafe(root, any_owner=bool(mode & 0o077))  # a shared directory may belong to another user
+        # A layout that others may read, such as the target of `bundle load`, may belong to another user.
+        refuse_unsafe(root, any_owner=bool(mode & 0o077))
         check_version(root)
         self.names.create()
         with suppress(OSError):
@@ -291,7 +292,7 @@ class Layout:
             self.drop(digest, "it is not a file")
             return None
         if len(raw) > MAX_MANIFEST_SIZE:
-            return None  # too large for a manifest: another kind of blob
+            return None  # too large for a manifest, so this is another kind of blob
         if Digest.of(raw, digest.algorithm) != digest:
             with suppress(StorageError):
                 self.drop(digest, "its bytes have another digest")

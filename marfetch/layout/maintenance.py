@@ -193,7 +193,7 @@ def _blobs(layout: Layout) -> Iterator[Path]:
 
 
 def _is_ours(path: Path) -> bool:
-    """Return whether a file may be deleted. In a directory reached through a link, only files that are named like a blob may be."""
+    """Return whether a file may be deleted. If its directory is reached through a link, its name must be that of a blob."""
     if not (path.parent.is_symlink() or path.parent.parent.is_symlink()):
         return True
     with suppress(InputError):

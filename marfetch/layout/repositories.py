@@ -107,7 +107,7 @@ class Contents:
                 self._warn(f"still serving the previous content of `{self.store.root}`: {error.message}")
                 with suppress(Error):
                     self._failed = self.store.state()
-        assert self._snapshot is not None, "it was read above"
+        assert self._snapshot is not None, "`load` sets the snapshot or raises"
         return self._snapshot
 
     def load(self, *, strict: bool = True) -> Snapshot:

@@ -146,7 +146,7 @@ class ArtifactInfo:
 
 @dataclass(frozen=True, slots=True)
 class RepositoryInfo:
-    """A repository found by a search. Fields from its manifests are None, unless the search was by kind or they are cached.
+    """A repository found by a search. Fields that come from manifests are None, unless you search by kind or the manifests are cached.
 
     Attributes:
         name: without the host.

@@ -263,7 +263,7 @@ def _settle(client: Session, project: Project, item: Item, previous: Entry | Non
     if is_kept and previous is not None:
         resolved = resolve_locked(client, item, previous, asks_tag=not as_locked)
     else:
-        resolved = _resolve(client, item, previous if mismatch(item, previous) is None else None)
+        resolved = resolve_upgrade(client, item, previous if mismatch(item, previous) is None else None)
     check = gate(asked=item.verify)
     verification = verified(check, client, item, resolved)
     layers = find_layers(client, resolved, request_of(project, item))
@@ -278,11 +278,14 @@ def _settle(client: Session, project: Project, item: Item, previous: Entry | Non
     return LockResult(item, replace(entry, verification=verification), previous, layers)
 
 
-def _resolve(client: Session, item: Item, previous: Entry | None) -> Resolved:
-    """Resolve an item. If the cool-down holds back the locked version or everything else, keep what is locked.
+def resolve_upgrade(client: Session, item: Item, previous: Entry | None) -> Resolved:
+    """Resolve an item to what `lock --upgrade` locks. A cool-down never replaces what is locked by something older.
 
     Args:
         previous: the locked entry if it matches the item.
+
+    Raises:
+        Error: see `client.resolve.resolve`.
     """
     try:
         resolved = resolve(client, item.wanted)
@@ -291,8 +294,12 @@ def _resolve(client: Session, item: Item, previous: Entry | None) -> Resolved:
             raise
         client.progress.note(f"`{item.name}` stays as it is locked: {error.message}")
     else:
-        if previous is None or all(one.version.tag != previous.tag for one in resolved.held_back):
+        locked = read_version(previous.tag) if previous is not None and previous.tag else None
+        if locked is None or not resolved.held_back or resolved.version is None:
             return resolved
+        if resolved.version.key >= locked.key and all(one.version.tag != locked.tag for one in resolved.held_back):
+            return resolved
+    assert previous is not None, "only a locked version is kept"
     return resolve_locked(client, item, previous, asks_tag=False)
 
 

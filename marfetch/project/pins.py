@@ -187,9 +187,11 @@ def _images_of(client: Session, task: ImageTask) -> list[str]:
         if not matches(layer.media_type, chart_types(found.manifest)):
             continue
         files = found.resolved.repository.use(layer, partial(_files, client, layer, item.name))
-        named = find_images(files.texts, files.reasons)
+        named = find_images(files.texts, files.reasons, check=client.budget.check)
         for path, reason in named.unread.items():
             client.progress.warn(f"`{item.name}`: cannot search `{path}` for images, so images may be missing from the lock: {reason}")
+        for path, reason in named.guessed.items():
+            client.progress.warn(f"`{path}` of `{item.name}` was searched line by line, since marfetch cannot evaluate it: {reason}")
         images += named.images
     return list(dict.fromkeys(images))
 

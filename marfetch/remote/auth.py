@@ -158,7 +158,7 @@ class Authority:
     ) -> Address | Literal["basic"] | None:
         """Choose one of the schemes that a registry offers (RFC 9110, 11.6.1).
 
-        A token is preferred to basic authentication. It may need no password, and otherwise only the realm gets the password.
+        A token is preferred to basic authentication: an anonymous token needs no password, and otherwise only the realm gets the password.
 
         Args:
             challenge: the value of the `WWW-Authenticate` header.

@@ -187,7 +187,7 @@ class Backoff:
                     pause = host.resume_at - now
                     if pause > 0:
                         if waited_for != host.resume_at:
-                            # A new pause replaces the old one, so subtract the part of the old one that is left.
+                            # `attempts` already counts the whole old pause, so subtract the part that this new pause replaces.
                             attempts.paused(min(0.0, now - waited_for) if waited_for else 0.0)
                             attempts.check_pause(host.name, pause, elsewhere=host.elsewhere)
                             attempts.paused(pause)
@@ -203,7 +203,7 @@ class Backoff:
                     else:
                         host.condition.wait(min(self._budget.remaining, 0.5))
         if waited_for and is_first:
-            # Several processes may have waited for the same end, so start at random times. `allowed` already delays the other threads.
+            # Other processes may wait for the end of this pause too, so start at a random time. `allowed` already delays other threads.
             try:
                 self._budget.sleep(self._chance() * min(1.0, 0.1 * host.jobs))
             except BaseException:

@@ -108,7 +108,7 @@ def _configured(host: Host, repository: str) -> Credentials:
 
 @cache
 def _document(path: Path) -> dict[str, Json] | str:
-    """Return a configuration file, empty if it is missing, or why it cannot be used."""
+    """Parse a configuration file. Return an empty mapping if it is missing, or a text that says why it cannot be used."""
     shown = printable(str(path))
     try:
         document = parse_json(path.read_bytes().removeprefix(_BYTE_ORDER_MARK), f"`{shown}`")

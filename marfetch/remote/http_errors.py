@@ -285,7 +285,7 @@ def media_type_of(headers: Mapping[str, str]) -> str:
 
 
 def is_web_page(headers: Mapping[str, str], body: bytes) -> bool:
-    """Return whether a response is a web page, such as one from a proxy or captive portal. Ignore the `Content-Type` of JSON."""
+    """Return whether a response is a web page, such as one from a proxy or captive portal. A JSON body counts as JSON despite its type."""
     start = body[:1024].decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
     if start.startswith(("{", "[")):
         return False

@@ -137,7 +137,7 @@ def words(error: BaseException) -> str:
     if isinstance(inner, OSError) and inner.strerror:
         return inner.strerror.lower()
     text = " ".join(str(inner).split())
-    if isinstance(inner, HTTPError):  # urllib3 puts the connection before the reason
+    if isinstance(inner, HTTPError):  # urllib3's text is `CONNECTION: REASON`; keep only the reason
         text = text.rpartition(": ")[2].lower()
     return text[:160] if text and "<" not in text else "it failed"
 

@@ -97,8 +97,8 @@ class Pauses:
         seconds, until = found.data.get("seconds"), found.data.get("until")
         if not _is_number(seconds) or not _is_number(until) or (others and until == self._recorded.get(host)):
             return None
-        assert isinstance(seconds, (int, float)), "it is a number"
-        assert isinstance(until, (int, float)), "it is a number"
+        assert isinstance(seconds, (int, float)), "`_is_number` checked it"
+        assert isinstance(until, (int, float)), "`_is_number` checked it"
         seconds = min(float(seconds), limits.LONGEST_SHARED_PAUSE)
         # Use the shortest of three times: the wall clock may have been set since, and the file's modification time may be wrong.
         return Pause(seconds, min(float(until) - self._now(), seconds, seconds + _SLACK - found.age))

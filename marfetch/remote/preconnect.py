@@ -172,7 +172,7 @@ class Preconnection:
 
     def _open(self) -> None:
         try:
-            assert self._port is not None, "an address has its port"
+            assert self._port is not None, "every parsed address has a port"
             sock = connect(self._host, self._port, limits.CONNECT_TIME, [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)])
             try:
                 context = self._context()

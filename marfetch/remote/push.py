@@ -257,7 +257,7 @@ class Pushing:
             )
         try:
             address = resolve(start, location)
-            refuse_name(address.host.name)  # even if a wildcard among the data hosts covers it
+            refuse_name(address.host.name)  # never upload to MAR, even if a wildcard in `--data-host` matches one of its hosts
             self._registry.endpoint.check(address, came_from=start)
         except PolicyError as error:
             error.message = f"`{start.name}` forwards the upload to an address that marfetch does not follow: {error.message}"

@@ -79,7 +79,7 @@ def by_api(
 
     Args:
         what: the list, for messages.
-        skipped: collects the problems of invalid entries, which are skipped.
+        skipped: receives the problem of each skipped entry.
 
     Raises:
         NotFoundError: the registry has no referrers API.
@@ -112,7 +112,7 @@ def by_tag(registry: Documents, reference: Reference, digest: Digest, skipped: l
     """Return the referrers in the index that the fallback tag names (Referrers Tag Schema). Without such a tag there are none.
 
     Args:
-        skipped: collects the problems of invalid entries, which are skipped; None if they are errors.
+        skipped: receives the problem of each skipped entry; None: an invalid entry is an error.
     """
     tagged = Reference(reference.repository, reference.host, fallback_tag(digest))
     try:

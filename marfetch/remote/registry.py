@@ -183,7 +183,7 @@ class Registry:
         return tags
 
     def repositories(self) -> list[str]:
-        return list(cast("Catalog", self.catalog()).names)  # `catalog` returns None only with `known`
+        return list(cast("Catalog", self.catalog()).names)  # without `known`, `catalog` never returns None
 
     def catalog(self, *, known: str | None = None, patient: bool = True) -> Catalog | None:
         host = self.endpoint.registry.name

@@ -237,7 +237,7 @@ class Transport(HTTPAdapter):
         return answer
 
     def until(self, seconds: float) -> float:
-        """Return the time in so many seconds, or the deadline of the command if it is earlier. Both are on the budget's clock."""
+        """Return the time `seconds` from now, or the deadline of the command if it is earlier. Both are on the budget's clock."""
         return min(self.budget.now() + seconds, self.budget.deadline or float("inf"))
 
     def _pool(self, address: Address) -> Any:

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..bump.bump import BumpPlan, Result
-from ..bump.differences import Upgrade
+from ..bump.bump import BumpPlan, Result, Upgrade
 from ..errors import Error
 from ..text import counted
 from .diff import markdown_of

@@ -198,7 +198,7 @@ def _findings_json(checked: CheckResult) -> dict[str, Any]:
 
 
 def combined_error(errors: Sequence[Error]) -> Error:
-    """Return the first error; its message also says how many more errors there are."""
+    """Return the first error, and add the number of further errors to its message."""
     first = errors[0]
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     return type(first)(f"{first.message}{more}", code=first.code, hint=first.hint, **first.context)

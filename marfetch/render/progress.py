@@ -66,7 +66,7 @@ class _Task:
 
     @property
     def is_counted(self) -> bool:
-        """Whether the count is worth showing; that of a single item is not."""
+        """Whether to show the count. A task with a single item shows no count."""
         return self.total > 1
 
 
@@ -165,20 +165,20 @@ class _Display:
         self._rest()
 
     def happened(self) -> None:
-        """Called after each event."""
+        """Update the display, if necessary. Called after each event."""
 
     def _start(self) -> None:
-        """Called before each task and transfer."""
+        """Prepare the display for a task or transfer. Called before each of them."""
         if self._is_idle:
             self._received = 0
             self._samples.clear()
             self._begin()
 
     def _begin(self) -> None:
-        """Called when the display has been idle."""
+        """Start the display. Called when work begins after an idle time."""
 
     def _rest(self) -> None:
-        """Called after each task and transfer."""
+        """Stop the display if nothing is left to show. Called after each task and transfer."""
 
     def _view(self) -> _View:
         now = self.now()
@@ -193,7 +193,7 @@ class _Display:
         rate = (received - before) / (now - since) if now > since else 0.0
         task = next((one for one in tasks if one.is_counted), None)
         age = _LONG if task is not None else DELAY
-        most = 0 if task is not None else 1  # a task with one item is shown like a wait, unless another task has a count
+        most = 0 if task is not None else 1  # if no task has a count, a task with a single item is shown like a wait
         waits = dict.fromkeys(one.label for one in reversed(tasks) if one.total <= most and now - one.began >= age)
         return _View(task, rows, list(waits), received, max(0.0, rate))
 
@@ -204,7 +204,7 @@ class PlainProgress(_Display):
     _next = 0.0
 
     def _begin(self) -> None:
-        # Work that starts right after other work keeps the interval of its lines.
+        # If work starts soon after other work, keep the interval between lines.
         if self.now() - self._next > PLAIN_INTERVAL or not self._next:
             self._next = self.now() + PLAIN_INTERVAL
 
@@ -229,7 +229,7 @@ def _plain(view: _View) -> str:
         name = rows[0].name if len(rows) == 1 else f"{len(rows)} transfers"
         parts = [f"{name}: {human_size(size)} of {human_size(total)} ({100 * size // max(1, total)} %)"]
     else:
-        return ""  # a long wait has a message of its own
+        return ""  # no line for waits alone: each long wait already prints its own message
     return "; ".join([", ".join(parts), *view.waits[:1]])
 
 
@@ -277,7 +277,7 @@ class Bar(_Display):
 
     def _begin(self) -> None:
         now = self.now()
-        # Show work that starts right after other work without a delay: it causes no flicker.
+        # If work starts soon after other work, show it without a delay, because this causes no flicker.
         self._due = now if now - self._erased_at < DELAY else now + DELAY
         if self._has_thread is None:
             self._has_thread = started(self._run, "marfetch-progress") is not None

@@ -9,7 +9,7 @@ from typing import Any
 from ..client.age import held_back_json
 from ..constraint import TaggedVersion
 from ..project.adopt import Adoption
-from ..project.lockfile import Entry, Lock
+from ..project.lockfile import Entry, Lock, entry_json
 from ..project.locking import LockResult
 from ..project.outdated import Outdated
 from ..project.prune import LeftBehind
@@ -166,7 +166,7 @@ def _show(report: Report, rows: Sequence[tuple[str, str, str]], former: Mapping[
 def _row(one: Outdated) -> tuple[str, ...]:
     remarks = []
     if one.ends is not None:
-        # A lifecycle mark belongs to a digest. When a tag is moved, publishers also mark the old digest.
+        # When a publisher moves a tag, the old digest gets a lifecycle mark too. So the version may be superseded and not unsupported.
         word = "superseded" if one.is_ended and one.moved_to is not None else f"support {'ended' if one.is_ended else 'ends'}"
         remarks.append(f"{word} on {one.ends.isoformat()}")
     if one.moved_to is not None:
@@ -224,6 +224,7 @@ def _entry_json(entry: Entry, change: str, previous: Entry | None) -> dict[str, 
         "digest": str(entry.digest),
         "outcome": change,
         "previous": str(previous.reference) if previous is not None and previous.reference != entry.reference else None,
+        "images": entry_json(entry).get("images", []),
     }
 
 

@@ -6,7 +6,6 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from ..artifact.kinds import BICEP_MODULE, CHART, POWERSHELL
-from ..client.age import held_back_json
 from ..client.pull import File, Pulled
 from ..client.resolve import Resolved
 from ..text import counted, human_size
@@ -60,6 +59,8 @@ def print_resolved(report: Report, result: Resolved, *, snippet: str | None = No
     if snippet is not None:
         data["snippet"] = snippet
     if result.held_back:
+        from ..client.age import held_back_json  # late: needed only for cool-downs
+
         data["heldBack"] = [held_back_json(one) for one in result.held_back]
     report.data(data)
     _note_newer(report, result)

@@ -281,7 +281,7 @@ class Report:
 
     @contextmanager
     def _to_stdout(self) -> Iterator[None]:
-        """Note that the reader has gone, and name stdout in any other failure."""
+        """Handle failed writes to stdout. If the reader has closed the pipe, remember it. Add the name `stdout` to any other error."""
         try:
             yield
         except BrokenPipeError:

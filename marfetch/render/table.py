@@ -288,7 +288,7 @@ def has_color(*, is_terminal: bool) -> bool:
 
 
 def can_draw() -> bool:
-    """Return whether a terminal may get escape codes, such as progress bars need; Windows terminals do not set `TERM`."""
+    """Return whether escape codes, such as those of progress bars, may be sent to a terminal. Windows terminals do not set `TERM`."""
     return not os.environ.get("NO_COLOR") and (os.name == "nt" or os.environ.get("TERM", "") not in ("", "dumb", "unknown"))
 
 

@@ -306,7 +306,7 @@ class Serving:
     def _run(self) -> None:
         try:
             asyncio.run(self._serve())
-        except RuntimeError as error:  # asyncio needs one more thread to shut down its thread pool
+        except RuntimeError as error:  # the shutdown of asyncio's thread pool needs a new thread, which may not start
             if threads.resource_error(error) is None:
                 raise
 

@@ -308,7 +308,7 @@ def _failure(resolved: Resolved, found: Sequence[Signature], outages: Sequence[R
     if furthest.code == "REGISTRY_ERROR" and outages:
         return outages[0]  # no signature was downloaded, so report why
     refusal = furthest.refusal
-    assert refusal is not None, "a signature that is not good was refused"
+    assert refusal is not None, "every signature that is not valid has a refusal"
     several = f" (the best of {len(found)} signatures)" if len(found) > 1 else ""
     return SignatureError(
         f"the signature `{furthest.digest}` of `{reference}` is not valid{several}: {refusal.message}",
@@ -365,7 +365,7 @@ def _lists(client: Session, request: VerifyOptions) -> Lists:
     caches = [own, cache_directory() / CRL_DIRECTORY]
     if client.options.offline or request.revocation is Action.SKIP:
         return Lists(request.crl, caches)
-    from ..remote.crl import fetcher  # late: urllib3, only to download revocation lists
+    from ..remote.crl import fetcher  # late: loads urllib3, which only downloads of revocation lists need
 
     def keep(url: str, data: bytes) -> None:
         keep_list(own, url, data, client)

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from ..artifact.kinds import SIGNATURE, matches
-from ..client.age import CoolDown, minimum_age
 from ..client.resolve import Resolved, resolved_to
 from ..client.session import Repository, Session
 from ..errors import InputError
 from ..oci import Digest, Index, Manifest
 
 if TYPE_CHECKING:
+    from ..client.age import CoolDown
     from .artifact import VerifyOptions
     from .verdict import Verdict
 
@@ -40,7 +40,7 @@ def is_required(*, asked: bool = False) -> bool:
 
 
 def gate(*, asked: bool = False) -> SignatureGate | None:
-    """Return the check that artifacts must pass before they are downloaded; None if none is required.
+    """Return the check that artifacts must pass before they are downloaded; None if no check is required.
 
     Args:
         asked: as for `is_required`.
@@ -102,7 +102,7 @@ class SignatureGate:
                 self._verdict(own.session, resolved_to(own, manifest))
 
     def _verdict(self, client: Session, resolved: Resolved) -> Verdict:
-        from .artifact import VerifyOptions, verify  # late: cryptography, only to check signatures
+        from .artifact import VerifyOptions, verify  # late: loads cryptography, which only signature checks need
 
         verdict = verify(client, resolved, self._options or VerifyOptions())
         if verdict.error is not None:
@@ -119,8 +119,12 @@ def cool_down(text: str | None, *, now: datetime | None = None) -> CoolDown | No
     Raises:
         InputError: `usage`.
     """
-    minimum = minimum_age(text) if text is not None else timedelta()
-    return CoolDown(text, minimum, now or datetime.now(UTC), _signed_at) if text is not None and minimum else None
+    if text is None:
+        return None
+    from ..client.age import CoolDown, minimum_age  # late: needed only for cool-downs
+
+    minimum = minimum_age(text)
+    return CoolDown(text, minimum, now or datetime.now(UTC), _signed_at) if minimum else None
 
 
 def _signed_at(repository: Repository, found: Manifest | Index, most: int) -> tuple[datetime | None, int]:

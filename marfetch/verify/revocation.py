@@ -125,7 +125,7 @@ class Lists:
         found = self._downloaded.get(url)
         if found is None:
             if self.ask is None or self._downloads >= MAX_DOWNLOADS:
-                raise RefusalError("REVOCATION_UNKNOWN", f"it was not downloaded, because {MAX_DOWNLOADS} lists already have been")
+                raise RefusalError("REVOCATION_UNKNOWN", f"it was not downloaded, because {MAX_DOWNLOADS} lists were already downloaded")
             self._downloads += 1
             try:
                 data = self.ask(url)
@@ -295,7 +295,7 @@ def _list(
             raise RefusalError("REVOCATION_UNKNOWN", f"the list has more than {MAX_CRL_BYTES} bytes")
         found = x509.load_der_x509_crl(data)
         if found.issuer != issuer.parsed.subject:
-            raise RefusalError("REVOCATION_UNKNOWN", "the list has another issuer")
+            raise RefusalError("REVOCATION_UNKNOWN", "the list was issued by another authority")
         usage = issuer.extension(ExtensionOID.KEY_USAGE)
         if is_weak(found):
             raise RefusalError("REVOCATION_UNKNOWN", "the list is signed with a weak hash")

@@ -103,7 +103,7 @@ class _Examination:
 
         refusal = self._step(Check.INTEGRITY, integrity)
         if refusal is None:
-            assert envelope is not None, "an envelope that was refused ends here"
+            assert envelope is not None, "a passed integrity check sets the envelope"
             opened_ = envelope
             for check, step in (
                 (Check.AUTHENTICITY, self._authenticity),
@@ -236,8 +236,8 @@ class _Examination:
     def _timestamp(self, envelope: Envelope) -> _Notes:
         if envelope.scheme == AUTHORITY:
             moment = envelope.signing_time
-            _check_validity(envelope.chain, moment, moment, "at the time that the signing authority says")
-            return [f"the certificates were valid at {_written(moment)}, the signing time by the signing authority"]
+            _check_validity(envelope.chain, moment, moment, "at the signing time that the signing authority states")
+            return [f"the certificates were valid at {_written(moment)}, the signing time that the signing authority states"]
         now, statement = self._trust.now, self._trust.statement
         stores = statement.stores_of("tsa")
         has_expired = any(now > one.parsed.not_valid_after_utc for one in envelope.chain)

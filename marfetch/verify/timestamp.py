@@ -286,4 +286,4 @@ def _check_signature(signer: _Signer, leaf: Certificate, content: bytes, chain: 
     if signed_at is not None:
         moment = signed_at.time()
         if not all(one.parsed.not_valid_before_utc <= moment <= one.parsed.not_valid_after_utc for one in chain):
-            raise RefusalError("TIMESTAMP_INVALID", "the timestamp was signed outside the validity of its certificates")
+            raise RefusalError("TIMESTAMP_INVALID", "the timestamp was signed outside the validity period of its certificates")

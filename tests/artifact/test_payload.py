@@ -29,7 +29,7 @@ PROVIDER = "application/vnd.ms.bicep.provider"
 
 
 def manifest(config: str, *layers: str | tuple[str, dict[str, str]], artifact_type: str | None = None, **annotations: str) -> Manifest:
-    """A manifest with these media types; a layer may carry annotations, such as a title."""
+    """Return a manifest with these media types. A layer may have annotations, such as a title."""
     pairs = [(layer, {}) if isinstance(layer, str) else layer for layer in layers]
     document: dict[str, Any] = {
         "schemaVersion": 2,
@@ -170,7 +170,7 @@ def test_a_container_image_is_refused_with_the_tool_for_it(what: Manifest) -> No
     assert names(chosen(what, all_layers=True))[0].startswith("foo-1.2.3")
 
 
-def test_a_wrong_config_type_is_said_clearly() -> None:
+def test_a_wrong_config_type_is_reported_clearly() -> None:
     (warning,) = chosen(manifest(UNKNOWN, CHART)).warnings
     assert UNKNOWN in warning
     assert chosen(manifest(HELM, CHART)).warnings == ()
@@ -196,7 +196,7 @@ def test_media_types_choose_layers_whatever_the_kind() -> None:
     assert f"{BICEP}.layer.v1+json" in caught.value.message
 
 
-def test_an_artifact_without_layers_is_said_to_have_none() -> None:
+def test_an_artifact_without_layers_is_reported() -> None:
     for choice in ({}, {"all_layers": True}, {"media_types": ("*",)}, {"output": "x"}):
         with pytest.raises(NotFoundError, match="has no layers") as caught:
             chosen(manifest(EMPTY), **choice)
@@ -372,7 +372,7 @@ def test_no_title_leads_outside_whatever_the_kind(title: str) -> None:
         try:
             selection = chosen(manifest(config, titled(layer, title)))
         except Error as error:
-            assert error.exit_code == 4  # noqa: PT017 - either it is refused or the name is safe
+            assert error.exit_code == 4  # noqa: PT017 - the title is either refused or safe
             continue
         for name in names(selection):
             assert safe_title(name) == name

@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 
+from marfetch.__main__ import main
 from marfetch.destination.directory import Directory
 
 from ..world.charts import add_foo
 from ..world.command import Call
+from ..world.proxy import Proxy
 from ..world.registry import Registry
 
 OLD = "sha256:" + "b7" * 32
@@ -459,8 +461,11 @@ def test_pins_are_added_where_the_form_knows_digests(mar: Registry, foo: str, bu
     )
     Path("Chart.yaml").write_text(f"dependencies: [{{name: foo, repository: 'oci://{mar.host}/charts', version: 2.1.0}}]\n")
     Path("a.sh").write_text(f"oras pull {mar.host}/charts/foo:1.2.3 && marfetch pull charts/foo:2.1.0\n")
+    commands = f"helm pull oci://{mar.host}/charts/foo:<<1.2.3|2.1.0@{foo}>>\nmarfetch pull charts/foo --version 2.1.0\nX=oci://{mar.host}/charts/foo:2.1.0\n"
+    Path("b.sh").write_text(MARK.sub(r"\1", commands))
     _, places = bump("--pin")
-    assert statuses(places) == ["current", "bumped", "bumped", "bumped", "range-allows"]
+    assert statuses(places) == ["current", "bumped", "bumped", "bumped", "current", "current", "bumped", "range-allows"]
+    assert Path("b.sh").read_text() == MARK.sub(r"\2", commands)
     assert f"version: 2.1.0@{foo}}}" in Path("helmfile.yaml").read_text()
     assert Path("a.sh").read_text() == f"oras pull {mar.host}/charts/foo:2.1.0@{foo} && marfetch pull charts/foo:2.1.0@{foo}\n"
     assert bump("--pin", "--check")[0] == 0
@@ -493,11 +498,36 @@ def test_nothing_is_written_if_a_repository_cannot_be_read(mar: Registry, foo: s
     assert document["data"]["failed"][0]["line"] == 2
 
 
+def test_each_repository_is_asked_once(mar: Registry, foo: str, bump: Bump) -> None:
+    lines = [f"oras pull {mar.host}/{name}:{tag}\n" for name in ("charts/foo", "bicep/foo/bar") for tag in ("1.0.0", "1.2.0", "1.2.3")]
+    for number in range(5):
+        Path(f"{number}.sh").write_text("".join(lines))
+    _, places = bump("--pin")
+    assert statuses(places) == ["bumped"] * 30
+    kinds = mar.kinds()
+    assert kinds.count("tags") == 2
+    assert kinds.count("manifest") <= 6  # the newer versions of each old one are looked up apart
+
+
 def test_references_follow_the_endpoint(mar: Registry, foo: str, call: Call, bump: Bump) -> None:
     Path("a.sh").write_text("helm pull oci://mcr.microsoft.com/charts/foo --version 1.2.3\n")
     code, out, _ = call("bump", "--json")
     assert (code, json.loads(out)["error"]["code"]) == (4, "endpoint-disagrees")
     assert mar.asked == []
+
+
+def test_official_references_go_to_mar_whatever_the_environment_says(
+    official: Registry, ca_file: str, bump: Bump, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("main.bicep").write_text("module a 'br/public:avm/res/storage/storage-account:0.9.1' = {}\n")
+    Path("a.sh").write_text("helm pull oci://mcr.microsoft.com/application-lb/charts/alb-controller --version 1.7.9\n")
+    with Proxy({"mcr.microsoft.com": official.port}) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
+        monkeypatch.setenv("MARFETCH_ENDPOINT", "http://127.0.0.1:9")
+        code = main(["bump", "--ca-file", ca_file])
+    assert (code, capfd.readouterr().err.count("127.0.0.1:9")) == (0, 0)
+    assert Path("main.bicep").read_text() == "module a 'br/public:avm/res/storage/storage-account:0.14.0' = {}\n"
+    assert Path("a.sh").read_text().endswith(" --version 1.11.4\n")
 
 
 def test_lock_files_are_left_to_their_commands(mar: Registry, foo: str, call: Call, bump: Bump) -> None:

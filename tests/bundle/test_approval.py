@@ -31,7 +31,7 @@ from ..world.registry import Registry
 
 
 class Tags(html.parser.HTMLParser):
-    """Tag names of a page, and the addresses and scripts in its attributes."""
+    """Collects the tag names of a page, and the addresses and scripts in its attributes."""
 
     def __init__(self, page: str) -> None:
         super().__init__()

@@ -56,14 +56,14 @@ def project(client: Callable[..., Session], tmp_path: Path) -> Project:
 
 @pytest.fixture
 def bundle(client: Callable[..., Session], project: Project, tmp_path: Path) -> Path:
-    """With referrers."""
+    """Create a bundle that includes referrers."""
     create(client(), project, tmp_path / "a.tar", with_referrers=True)
     return tmp_path / "a.tar"
 
 
 @pytest.fixture(scope="module")
 def ready(recipe: Layout, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle for tests that only read or copy it."""
+    """Create one bundle for all tests that only read or copy it."""
     from marfetch.client.session import SessionOptions
     from marfetch.endpoint import Preference
 
@@ -270,7 +270,7 @@ def test_a_locked_referrer_with_another_subject_is_an_error(client: Callable[...
 def test_referrers_cannot_be_listed_offline(
     client: Callable[..., Session], project: Project, bundle: Path, mar: Registry, tmp_path: Path
 ) -> None:
-    """The cache cannot tell whether it has all referrers."""
+    """The cache does not know whether it contains all referrers."""
     mar.asked.clear()
     with pytest.raises(RemoteError) as caught:
         create(client(offline=True), project, tmp_path / "b.tar", with_referrers=True)
@@ -307,7 +307,7 @@ def test_only_a_regular_file_is_overwritten(client: Callable[..., Session], proj
 
 @pytest.fixture
 def delta(client: Callable[..., Session], bundle: Path, tmp_path: Path) -> tuple[Path, Created]:
-    """A delta on `bundle` with a newer chart."""
+    """Create a delta of `bundle` with a newer chart."""
     newer = locked(client(), tmp_path / "project", f"reference: {ALB}, version: ~1.8", *ITEMS[1:])
     made = create(client(), newer, tmp_path / "b.tar", since=bundle, with_referrers=True)
     return tmp_path / "b.tar", made
@@ -401,7 +401,7 @@ def test_each_changed_file_is_noticed(ready: Path, tmp_path: Path, name: str) ->
 
 
 def test_a_changed_lock_is_wrong_even_if_unreadable(ready: Path, tmp_path: Path) -> None:
-    """One changed byte can turn it into a lock file of a newer schema, which has another exit code outside a bundle."""
+    """One changed byte can make it look like a lock file with a newer schema. Outside a bundle, that has another exit code."""
 
     def newer(files: dict[str, bytes]) -> None:
         files["marfetch.lock"] = files["marfetch.lock"].replace(b'"schema": 1', b'"schema": 3')
@@ -646,7 +646,7 @@ def test_the_bundle_commands_work_together(marfetch: Callable[..., tuple[int, st
     marfetch("bundle", "create", "-o", "b.tar")
     assert marfetch("bundle", "diff", "a.tar", "b.tar")[0] == 1
     data = bytearray((project.directory / "a.tar").read_bytes())
-    data[data.index(b"\x1f\x8b") + 20] ^= 1  # in a packed chart
+    data[data.index(b"\x1f\x8b") + 20] ^= 1  # change a byte inside a packed chart
     (project.directory / "a.tar").write_bytes(data)
     code, out, err = marfetch("bundle", "verify", "a.tar", "--json")
     assert (code, json.loads(out)["error"]["code"]) == (5, "bundle-broken")
@@ -761,11 +761,11 @@ def test_other_tar_readers_read_long_names() -> None:
         assert archive.getnames() == ["oci-layout", name]
 
 
-# -- how much work it is
+# -- how often content is parsed and hashed
 
 
 class _Counting:
-    """A hash that says once what it was of."""
+    """A hash that counts its result in `hashed`, once. Hashes that the test registry computes are not counted."""
 
     def __init__(self, inner: Any, hashed: Counter[str]) -> None:
         self._inner = inner
@@ -783,7 +783,7 @@ class _Counting:
 
 
 def is_registry() -> bool:
-    """Whether this is a thread of the registry of the test."""
+    """Return whether the current thread belongs to the registry of the test."""
     return "process_request_thread" in threading.current_thread().name
 
 
@@ -797,7 +797,7 @@ def test_each_manifest_is_parsed_once_and_each_blob_is_hashed_once_in_and_once_o
     blob: int,
     manifest: int,
 ) -> None:
-    """A manifest is hashed when it is read and when it is written into the archive; a cached blob only when it is written."""
+    """A manifest is hashed when it is read and when it is written to the archive. A cached blob is hashed only when it is written."""
     cache = tmp_path / "counted"
     if is_cached:
         create(client(cache_dir=cache), project, tmp_path / "first.tar", with_referrers=True)

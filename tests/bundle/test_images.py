@@ -23,6 +23,7 @@ from marfetch.oci import Descriptor, Digest
 from marfetch.project.lockfile import read_lock
 from marfetch.project.roots import roots_of
 from marfetch.project.sync import Shard
+from marfetch.serve.run import running
 
 from ..world.bundles import members, rewritten
 from ..world.images import BASE, FOREIGN, WEB, ZSTD, add_image, add_multi, add_naming_chart
@@ -30,6 +31,7 @@ from ..world.progress import Heard
 from ..world.projects import Make, lock
 from ..world.real import distribution, run
 from ..world.registry import Registry
+from ..world.serving import ask
 
 ITEM = "reference: charts/foo, images: true"
 Client = Callable[..., Session]
@@ -223,6 +225,32 @@ def test_foreign_layers_come_from_the_registry_and_never_from_their_urls(mar: Re
     assert caught.value.exit_code == 3
 
 
+def test_a_bundle_that_was_interrupted_goes_on_where_it_stopped(
+    mar: Registry, client: Client, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [add_image(mar, f"oss/image{number}", "1", layers=[(ZSTD, bytes([number]) * 3_000_000)]) for number in range(4)]
+    add_naming_chart(mar, *(f"{mar.host}/oss/image{number}:1" for number in range(4)))
+    project = make(ITEM)
+    lock(client(), project)
+    last = Digest.of(bytes([3]) * 3_000_000)
+    monkeypatch.setattr("marfetch.remote.limits.RESUMES", 0)
+    monkeypatch.setattr("marfetch.remote.limits.WORTH_A_RESUME", 1 << 40)
+    monkeypatch.setattr("marfetch.remote.limits.TRIES", 1)
+    mar.on("data", f".*{last.encoded}.*").cuts_after(2_000_000)
+    with pytest.raises(Error) as caught:
+        create(client(), project, tmp_path / "a.tar")
+    assert caught.value.exit_code == 7
+    assert not (tmp_path / "a.tar").exists()
+    mar.honestly()
+    create(client(), project, tmp_path / "a.tar")
+    content = [one for one in mar.asked if one.kind == "data"]
+    assert last.encoded in content[0].target
+    assert content[0].headers["range"].startswith("bytes=2000000-")
+    assert len(content) == 1
+    assert all(carries(tmp_path / "a.tar", one) for one in made)
+    assert checked(tmp_path / "a.tar").findings == []
+
+
 def test_referrers_of_images_come_with_them(mar: Registry, bundled: Callable[..., Path]) -> None:
     index, _ = add_multi(mar)
     subject = {"mediaType": index.media_type, "digest": str(index.digest), "size": index.size}
@@ -299,6 +327,22 @@ def test_bundle_commands_know_images(mar: Registry, bundled: Callable[..., Path]
 
 
 # -- registries and folders
+
+
+def test_a_served_bundle_answers_404_for_what_was_left_out(mar: Registry, bundled: Callable[..., Path], tool: Tool) -> None:
+    index, children = add_multi(mar)
+    warnings: list[str] = []
+    with running(bundled("linux/arm64", "linux/amd64"), port=0, warn=warnings.append) as found:
+        port, host = int(found.address.rpartition(":")[2]), found.address.removeprefix("http://")
+        assert ask(port, f"/v2/{WEB}/manifests/2.1").headers["docker-content-digest"] == str(index.digest)
+        assert ask(port, f"/v2/{WEB}/manifests/{children[0].digest}").status == 200
+        answer = ask(port, f"/v2/{WEB}/manifests/{children[2].digest}")
+        assert (answer.status, answer.code) == (404, "MANIFEST_UNKNOWN")
+        assert run(tool("crane"), "digest", "--insecure", "--platform", "linux/amd64", f"{host}/{WEB}:2.1").strip() == str(
+            children[0].digest
+        )
+        assert b"not requested" in ask(port, "/").body
+    assert warnings == []
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ HTPASSWD = "somebody:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0
 
 @pytest.fixture
 def bundle(client: Callable[..., Session], tmp_path: Path) -> Path:
-    """With referrers."""
+    """Create a bundle that includes referrers."""
     create(client(), locked(client(), tmp_path / "project"), tmp_path / "a.tar", with_referrers=True)
     return tmp_path / "a.tar"
 
@@ -66,7 +66,7 @@ def outcomes(found: list[Loaded]) -> list[str]:
     return [one.outcome for one in found]
 
 
-# -- where to
+# -- the value of `--to`
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ def test_layouts_written_by_other_tools_are_loaded_and_served(bundle: Path, regi
             process.terminate()
 
 
-# -- what is refused before anything is sent
+# -- loads that are refused before the first request
 
 
 def test_nothing_of_a_broken_bundle_is_uploaded(bundle: Path, tmp_path: Path) -> None:
@@ -362,10 +362,10 @@ def test_index_entries_that_are_not_manifests_are_skipped(bundle: Path, tmp_path
 
 
 class _Astray(Answering):
-    """An empty registry that redirects every upload to another host."""
+    """Act as an empty registry that redirects every upload to another host."""
 
     location = "https://evil.example.com/upload"
-    seen: list[str] = []  # noqa: RUF012 - set anew for each test
+    seen: list[str] = []  # noqa: RUF012 - each test sets a new list
 
     def head(self) -> None:
         self.say(404)

@@ -31,7 +31,7 @@ ITEMS = (f"reference: {REPOSITORY}, version: 1.0.0", f"reference: {ALB}, version
 
 @pytest.fixture
 def made(client: Callable[..., Session], mar: Registry, tmp_path: Path) -> Callable[..., Path]:
-    """Create bundles of an artifact that may be signed, and an unsigned chart."""
+    """Return a function that bundles `signed/thing`, which may be signed, and an unsigned chart."""
 
     def make(name: str = "a.tar", *, since: Path | None = None) -> Path:
         with client() as one:

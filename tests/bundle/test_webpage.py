@@ -1,4 +1,4 @@
-"""The look of the pages of bundles and of `serve`, in a real browser: requests, keyboard, print, narrow windows, and accessibility by axe-core."""
+"""The pages of bundles and of `serve` in a real browser: requests, keyboard, print, narrow windows, and accessibility with axe-core."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def browser(tool: Tool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Br
 
 @pytest.fixture(scope="module")
 def items(recipe: Layout) -> list[BundleItem]:
-    """Everything of the fake registry, with images, an unread chart, a verdict and an incomplete artifact."""
+    """Return all artifacts of the test registry, and some with images, an unread chart, a verdict and omitted content."""
     contents = Contents(recipe)
     contents.load()
     found = bundle_items(contents, None, with_images=True)
@@ -79,7 +79,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def show(browser: Browser, kind: str, items: list[BundleItem], tmp_path: Path) -> Callable[..., Tab]:
-    """`show(items, width=360, …)`: open the page of these artifacts."""
+    """`show(items, width=360, …)` opens the page with these artifacts."""
 
     def do(shown: list[BundleItem] = items, **view: Any) -> Tab:
         path = tmp_path / "page.html"
@@ -90,13 +90,13 @@ def show(browser: Browser, kind: str, items: list[BundleItem], tmp_path: Path) -
 
 
 def visible(tab: Tab) -> list[str]:
-    """Return the names in the table, as they are shown."""
+    """Return the names in the visible rows of the table."""
     names: list[str] = tab.evaluate("[...document.querySelectorAll('tbody tr:not([hidden]) a')].map(one => one.textContent)")
     return names
 
 
 def focus(tab: Tab, wanted: str) -> None:
-    """Press Tab until what has the focus matches a condition on `it`."""
+    """Press Tab until the focused element, `it`, satisfies a JavaScript condition."""
     for _ in range(60):
         tab.press("Tab")
         if tab.evaluate(f"(it => {wanted})(document.activeElement)"):
@@ -135,7 +135,7 @@ def test_axe_finds_no_violation(show: Callable[..., Tab], items: list[BundleItem
     )
     assert found[0] > 10
     assert found[1] == []
-    assert found[2] == [] or content == "hostile"  # axe cannot tell what is behind endless words
+    assert found[2] == [] or content == "hostile"  # axe cannot determine the background of very long words
 
 
 @pytest.mark.parametrize("content", ["rich", "hostile"])
@@ -194,7 +194,7 @@ def test_the_keyboard_filters(show: Callable[..., Tab], items: list[BundleItem])
     tab = show()
     focus(tab, "it.id === 'search'")
     tab.press(*"CONTROLLER 1.7.")
-    assert visible(tab) == ["alb-controller"] * 4  # two by their version, one by its images, one by its name in another text
+    assert visible(tab) == ["alb-controller"] * 4  # two rows match by version, one by its images, and one by a name in another text
     tab.press(*"12")
     count = f"{ONE}('#count').textContent"
     assert tab.evaluate(count) == f"{len(visible(tab))} of {len(items)} shown"
@@ -238,7 +238,7 @@ def test_the_digest_is_copied(show: Callable[..., Tab], items: list[BundleItem])
 
 
 def test_the_print_has_everything_and_no_controls(show: Callable[..., Tab], items: list[BundleItem]) -> None:
-    tab = show(media="print", width=680)  # A4 within its margins
+    tab = show(media="print", width=680)  # the width of A4 without margins, in pixels
     assert tab.evaluate("document.documentElement.scrollWidth") <= 680
     assert (
         tab.evaluate("[...document.querySelectorAll('input, select, .filters, .copy button')].filter(one => one.checkVisibility()).length")

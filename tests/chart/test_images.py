@@ -1,4 +1,4 @@
-"""Which container images the files of a chart name."""
+"""Find the container images that the files of a chart name."""
 
 from __future__ import annotations
 

@@ -384,7 +384,7 @@ def test_a_signal_turned_into_another_exception_is_still_a_signal(
             os.kill(os.getpid(), signal.SIGTERM)
             signal.sigtimedwait([], 5)
         except KeyboardInterrupt as error:
-            raise RuntimeError("an error in `__set_name__`") from error  # as Python 3.11 does
+            raise RuntimeError("an error in `__set_name__`") from error  # Python 3.11 wraps the exception in the same way
         return 0
 
     monkeypatch.setattr(cli, "run", run)

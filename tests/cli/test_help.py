@@ -19,7 +19,7 @@ PARSER: Any = typer.main.get_command(app())
 
 
 def paths(group: Any = PARSER, before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The words of each command, groups too."""
+    """Yield the words of each command and each group."""
     for name, command in group.commands.items():
         yield (*before, name)
         yield from paths(command, (*before, name)) if hasattr(command, "commands") else ()

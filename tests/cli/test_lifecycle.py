@@ -82,7 +82,7 @@ def test_the_newest_mark_counts_whoever_signed_it(signed: Signed, config: Path, 
 
 @pytest.mark.parametrize("lie", ["another date", "another artifact"])
 def test_a_signed_mark_says_nothing_else_than_the_list(signed: Signed, config: Path, answered: Answered, lie: str) -> None:
-    """The registry's list of referrers is not signed; only the manifest of the mark is."""
+    """Only the manifest of the mark is signed, not the registry's list of referrers. So a false list must have no effect."""
     signature = signed.sign()
     other = signed.mar.add_artifact(REPOSITORY, "2.0.0", ("thing.txt", b"another"))
     mark = signed.mark("2026-01-31", subject=other if lie == "another artifact" else None)
@@ -110,7 +110,7 @@ def test_an_outage_at_the_mark_is_no_failure_of_the_artifact(signed: Signed, con
     assert "could not be checked" in answer["data"]["lifecycle"]["note"]
 
 
-def test_what_the_policy_skips_is_not_called_unsigned(signed: Signed, config: Path, answered: Answered) -> None:
+def test_an_artifact_that_the_policy_skips_is_not_called_unsigned(signed: Signed, config: Path, answered: Answered) -> None:
     skip = policy(signatureVerification={"level": "skip"}, trustStores=None, trustedIdentities=None)
     (config / "trustpolicy.json").write_text(json.dumps(skip))
     signed.sign_too(signed.mark("2026-01-31"))
@@ -154,7 +154,7 @@ def test_old_signatures_and_attestations_are_known(signed: Signed, config: Path,
     signed.sign(artifactType=old, annotations={"io.cncf.notary.x509chain.thumbprint#S256": "[430ecf,9b18,23ff]"})
     code, answer = answered("verify", signed.reference, "--at", AT)
     assert (code, answer["error"]["code"], answer["data"]["notChecked"]) == (6, "NO_SIGNATURE", [old])
-    signed.sign(annotations={"io.cncf.notary.x509chain.thumbprint#S256": "[430ecf,9b18,23ff]"})  # without quotes, as on MAR in 2024
+    signed.sign(annotations={"io.cncf.notary.x509chain.thumbprint#S256": "[430ecf,9b18,23ff]"})  # MAR wrote the list without quotes in 2024
     signed.mar.add_artifact(
         REPOSITORY, "attestation", artifactType="application/vnd.in-toto+json", subject=descriptor_json(signed.artifact)
     )
@@ -212,7 +212,7 @@ def test_a_missing_platform_is_not_found(signed: Signed, config: Path, answered:
 
 @pytest.fixture
 def project(signed: Signed, tmp_path: Path, answered: Answered) -> Path:
-    """A project with two locked artifacts. Both are still unsigned."""
+    """Create a project with two locked, unsigned artifacts."""
     signed.mar.add_artifact(REPOSITORY, "2.0.0", ("thing.txt", b"another"))
     path = tmp_path / "marfetch.yaml"
     host = signed.mar.host

@@ -28,7 +28,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def compute() -> None:
-    """Work that checks no budget."""
+    """Compute for a long time without checking the budget."""
     while True:
         sum(range(1_000))
 
@@ -44,7 +44,7 @@ def test_local_work_ends_with_the_time_limit() -> None:
 
 
 def test_local_work_ends_without_interval_timers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on Windows."""
+    """Windows has no interval timers."""
     monkeypatch.delattr(signal, "setitimer")
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(RemoteError, match="not finished within"), settings(0.05).time_limit():
@@ -84,7 +84,7 @@ def test_one_result_is_printed() -> None:
     found = settings(0.05)
     with found.time_limit():
         found.report.data({})
-        Event().wait(0.2)  # while the result is being printed, say
+        Event().wait(0.2)  # simulates the time in which the result is printed
 
 
 def test_a_thread_leaves_signals_alone() -> None:

@@ -1,4 +1,4 @@
-"""Each command that works on many items reports how many of them are done."""
+"""Commands that process many items report how many items are done."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Reported = Callable[..., list[tuple[str, int, str]]]
 
 @pytest.fixture
 def reported(mar: Registry, heard: Heard, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Reported:
-    """`reported("lock")`: the finished tasks of a command that succeeds, as label, count and unit."""
+    """`reported("lock")` runs a command that must succeed, and returns its finished tasks as (label, count, unit)."""
     project_of(tmp_path, f"reference: {ALB}, version: 1.7.9", f"reference: {MODULE}")
     monkeypatch.chdir(tmp_path)
     for name, value in surroundings(mar, tmp_path / "cache").items():
@@ -50,7 +50,8 @@ def test_commands_report_what_they_work_on(reported: Reported, mar: Registry, tm
     def kinds(*words: object) -> list[tuple[str, str]]:
         return [(label, unit) for label, _, unit in reported(*words)]
 
-    mar.listed = [*mar.layout.repositories(), "application-lb/charts/alb-gone"]  # as MAR lists some that are gone
+    # As on MAR, the catalog lists a repository that no longer exists.
+    mar.listed = [*mar.layout.repositories(), "application-lb/charts/alb-gone"]
     two = ("resolving", 2, "artifacts")
     assert reported("lock") == [two]
     files = [("comparing", 2, "artifacts"), ("downloading", 2, "files")]

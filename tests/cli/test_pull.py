@@ -1,4 +1,4 @@
-"""`pull --output`: one payload under the user's own name, or on stdout; artifacts and titles as other clients write them."""
+"""`pull --output`: one payload under a name that the user chooses, or on stdout. Also artifacts and titles from other clients."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..world.paths import ROOT
 from ..world.real import run as program
 from ..world.registry import Registry
 
-BYTES = b"\x00\x1b[31m\xff" * 400_000  # more than a pipe holds, and nothing for a terminal
+BYTES = b"\x00\x1b[31m\xff" * 400_000  # larger than the buffer of a pipe, and with an escape sequence
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def answered(call: Call) -> Answered:
-    """`answered("pull", …)`: the exit code and the JSON."""
+    """`answered("pull", …)` returns the exit code and the JSON."""
 
     def do(*words: object) -> tuple[int, dict[str, Any]]:
         code, out, _ = call(*words, "--json")
@@ -45,7 +45,7 @@ def answered(call: Call) -> Answered:
 
 @pytest.fixture
 def refused(mar: Registry) -> str:
-    """An artifact whose title is refused."""
+    """Add an artifact with an unsafe title, and return its reference."""
     mar.add_artifact("aks/up", "1.0.0", ("../up.bin", BYTES))
     return "aks/up:1.0.0"
 
@@ -97,7 +97,7 @@ def test_the_file_follows_the_rules_of_all_files(answered: Answered, here: Path,
         ((ALB, "-o", "/dev/stdout", "--json"), "`--json`"),
     ],
 )
-def test_what_makes_no_sense_together_is_exit_2_before_any_request(
+def test_options_that_cannot_be_combined_are_exit_2_before_any_request(
     call: Call, here: Path, mar: Registry, arguments: tuple[str, ...], words: str
 ) -> None:
     code, out, err = call("pull", *arguments)
@@ -126,7 +126,7 @@ def test_several_payloads_are_named_and_chosen_by_media_type(call: Call, answere
 
 
 def piped(run: Run, *words: str) -> tuple[int, bytes]:
-    """Run a command; gives the exit code, and stdout as bytes."""
+    """Run a command, and return the exit code, and stdout as bytes."""
     with Path("out").open("wb") as out:
         done = run(*words, stdout=out)
     return done.returncode, Path("out").read_bytes()
@@ -156,7 +156,7 @@ def test_a_changed_cache_is_noticed_before_stdout_gets_anything(call: Call, here
     assert call("pull", "aks/small:1.0.0", "-o", "-")[:2] == (0, "small")
 
 
-def test_a_failure_is_told_by_exit_code_and_stderr(call: Call, here: Path, mar: Registry) -> None:
+def test_a_failure_is_reported_by_exit_code_and_stderr(call: Call, here: Path, mar: Registry) -> None:
     code, out, err = call("pull", "aks/none:1", "-o", "-")
     assert (code, out) == (3, "")
     assert "error: " in err
@@ -204,7 +204,7 @@ def test_a_terminal_gets_no_payload(mar: Registry, here: Path, refused: str) -> 
 
 
 def attached(mar: Registry) -> tuple[str, dict[str, Any]]:
-    """A subject, and what its referrers name as such."""
+    """Return the reference of a manifest, and the `subject` field for its referrers."""
     subject = mar.add_artifact("aks/foo", "1.0.0", ("x.txt", b"x"))
     return "aks/foo:1.0.0", {"mediaType": subject.media_type, "digest": str(subject.digest), "size": subject.size}
 
@@ -249,7 +249,7 @@ def test_a_strange_referrer_among_referrers_is_reported_and_the_others_are_shown
     assert [Path(one["path"]).name for one in result["data"]["files"]] == ["good.txt"]
 
 
-# -- with real programs
+# -- pipes to real programs
 
 
 def test_what_real_oras_pushes_with_strange_titles_is_pulled(

@@ -1,4 +1,4 @@
-"""Every command that lists something: on pseudo terminals, through pipes, and in color."""
+"""The output of every command that prints a list: on pseudo terminals, in pipes, and in color."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ TREES = {
     "diff": ("diff", f"{ALB}:1.7.9", f"{ALB}:1.7.12"),
 }
 CHANGING = ("doctor", "cache info")
-"""Commands that print other times or sizes each time."""
+"""Commands whose output contains times or sizes that change with each run."""
 LISTS = TABLES | FACTS | TREES
 
 
@@ -79,7 +79,7 @@ def prepare(*commands: tuple[str, ...]) -> None:
 
 @pytest.fixture
 def here(mar: Registry, signed: Signed, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, authority: Authority) -> Path:
-    """A directory with a locked project and three bundles, in an environment that names the registry."""
+    """Create a directory with a locked project and three bundles, and set the environment variables for the test registry."""
     signed.sign()
     for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
@@ -98,7 +98,7 @@ def here(mar: Registry, signed: Signed, config: Path, tmp_path: Path, monkeypatc
 
 
 def is_whole(line: str) -> bool:
-    """Whether a line may be longer than the window: it has one word behind its label or guide, such as a path or a reference."""
+    """Return whether a line may exceed the window: it has one long word, such as a path, behind its label or branch line."""
     words = re.split(r" +", line.strip("│├└─ ").removesuffix(" \\"))
     return len(words) <= 2 or (len(words) == 3 and words[1].islower())
 
@@ -235,12 +235,12 @@ def test_control_characters_of_a_publisher_reach_no_terminal(here: Path, mar: Re
 
 
 def test_every_status_word_has_its_style() -> None:
-    """Color only repeats what a word says; a new word needs a decision in `table.py`."""
+    """Color only repeats the meaning of a word. If you add a status word, choose its color in `table.py`."""
     words: set[str] = set()
     for kind in (locking.Change, sync.Outcome, prune.PruneOutcome, targets.Outcome, signatures.Outcome, Status, Sort):
         words |= set(get_args(kind))
     for owner, field in ((Problem, "kind"), (inventory.Changed, "change"), (verdict.Verdict, "outcome"), (verdict.CheckOutcome, "outcome")):
         words |= set(re.findall(r"['\"]([a-z-]+)['\"]", str(owner.__annotations__[field])))
-    unseen = {"unsigned", "unchecked", "passed"}  # told in a note, a warning and as `ok`
+    unseen = {"unsigned", "unchecked", "passed"}  # printed as a note, as a warning, and as `ok`
     assert words - unseen <= set(table._STYLES)
-    assert set(table._STYLES) - words == {"keeps", "writes", "would write", "written"}  # of `trust add-microsoft` and `setup`
+    assert set(table._STYLES) - words == {"keeps", "writes", "would write", "written"}  # words of `trust add-microsoft` and `setup`

@@ -341,7 +341,7 @@ def test_of_several_artifacts_only_the_signed_one_is_saved(signed: Signed, confi
 
 @pytest.fixture
 def own_roots(authority: Authority, tmp_path: Path) -> tuple[list[Path], tuple[Root, ...]]:
-    """Two root certificates as files, and the pins that accept them."""
+    """Return two root certificate files, and a table with their digests in place of Microsoft's."""
     files, roots = [], []
     for known, one in zip(ROOTS, (authority.root, authority.tsa_root), strict=True):
         path = tmp_path / known.file

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from marfetch.client.age import minimum_age, read_time
 from marfetch.client.resolve import Wanted, resolve
@@ -106,6 +109,7 @@ def test_a_duration_beyond_the_calendar_holds_everything_back(aged: Registry, cl
     held(client(), wanted(text))
 
 
+_TIME = r"[0-9]{4}-[01][0-9]-[0-3][0-9][Tt ][0-2][0-9]:[0-5][0-9]:[0-6][0-9](\.[0-9]+)?([Zz]|[+-][0-2][0-9]:[0-5][0-9])"
 TIMES = {
     "2026-11-01T00:00:00Z": datetime(2026, 11, 1, tzinfo=UTC),
     "2026-11-01t02:00:00.123456789+02:00": datetime(2026, 11, 1, 0, 0, 0, 123456, tzinfo=UTC),
@@ -133,6 +137,12 @@ TIMES = {
 @pytest.mark.parametrize(("text", "moment"), TIMES.items())
 def test_times_are_those_of_rfc_3339(text: str, moment: datetime | None) -> None:
     assert read_time(text) == moment
+
+
+@given(st.text("0123456789-+:.TZtz ", max_size=40) | st.from_regex(re.compile(_TIME, re.ASCII), fullmatch=True))
+def test_any_text_is_a_time_or_not(text: str) -> None:
+    moment = read_time(text)
+    assert moment is None or moment.tzinfo is UTC
 
 
 @pytest.mark.parametrize(
@@ -352,6 +362,26 @@ def test_a_tag_that_moved_to_young_content_is_not_followed(
     add(aged, "1.1.0", ago(hours=1))
     lock(client(), project, upgrade=True)
     assert project.lock_path.read_bytes() == before
+
+
+def test_another_tag_of_the_locked_version_does_not_lead_to_an_older_one(
+    mar: Registry, make: Make, client: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_now(monkeypatch)
+    add(mar, "1.0.0", ago(days=90))
+    add(mar, "v1.2.0", ago(days=30))
+    project = make(f"reference: {APP}, min-age: 7d")
+    lock(client(), project)
+    add(mar, "1.2.0", ago(days=1))
+    lock(client(), project, upgrade=True)
+    assert locked(project) == "v1.2.0"
+
+
+def test_diff_compares_with_what_an_upgrade_would_lock(aged: Registry, make: Make, call: Call) -> None:
+    project = make(f"reference: {APP}, min-age: 5000w")
+    assert call("lock", "-f", project.path, "--min-age", "0d")[0] == 0
+    code, out, _ = call("diff", "-f", project.path)
+    assert (code, out) == (0, ""), "everything is too young, so an upgrade changes nothing"
 
 
 def test_a_first_lock_without_anything_old_enough_fails(aged: Registry, make: Make, call: Call) -> None:

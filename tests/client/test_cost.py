@@ -1,4 +1,4 @@
-"""What one pull loads, asks the system and asks the registry, as counts that no busy machine changes."""
+"""Count the loaded modules, file system calls and requests of one pull. The load of the machine does not change these counts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..world.content import ALB
 from ..world.registry import Registry
 
 MODULES = 67
-"""The modules of marfetch that a pull of a chart by its exact version loads."""
+"""The number of modules of marfetch that a pull of a chart by exact version loads."""
 LATE = {
     "client.catalog",
     "client.earlier",
@@ -32,16 +32,16 @@ LATE = {
     "remote.referrers",
     "tar",
 }
-"""What only archives, ranges, lists, streams, own and credentials need."""
+"""Modules that a simple pull must not load: they are needed only for archives, ranges, lists, streams and credentials."""
 STATUSES = 14
-"""Calls of `os.stat` and `os.lstat` for one more chart, at most."""
+"""The maximum number of calls of `os.stat` and `os.lstat` for each further chart."""
 
 
 def pulled(mar: Registry, place: Path, *references: str) -> dict[str, Any]:
-    """Pull twice, and return the modules that the first pull has loaded, and the calls that the second one made."""
+    """Pull twice. Return the modules that the first pull loaded, and how often the second pull called `os.stat` and `os.lstat`."""
     code = (
         "import json, os, sys\nfrom marfetch.__main__ import main\ncalls = []\n"
-        # On a busy machine, a request that waited would look for throttles again.
+        # On a busy machine, a request that waits would check for throttles again and change the counts.
         "from marfetch.remote import backoff\nbackoff._MOMENT = 60\n"
         "def counting(real):\n    return lambda *a, **k: (calls.append(a), real(*a, **k))[1]\n"
         "first = main([*sys.argv[1:], '-d', 'first', '--cache-dir', 'c1'])\nloaded = sorted(sys.modules)\n"
@@ -61,7 +61,7 @@ def test_one_pull_loads_what_it_needs(mar: Registry, tmp_path: Path) -> None:
     loaded = pulled(mar, tmp_path, f"{ALB}:1.7.12")["loaded"]
     own = {name.removeprefix("marfetch.") for name in loaded if name.startswith("marfetch.")}
     assert own & LATE == set()
-    assert len(own) <= MODULES, "import what only some pulls need where they need it"
+    assert len(own) <= MODULES, "move imports that only some pulls need into the functions that need them"
     assert {"semver", "jsonschema", "html", "yaml", "rich", "cryptography", "concurrent.futures.process"} & set(loaded) == set()
 
 
@@ -76,6 +76,6 @@ def test_each_further_artifact_costs_three_requests_and_few_looks_at_files(mar: 
         place.mkdir()
         mar.asked.clear()
         found = pulled(mar, place, *references[:several])
-        assert len(mar.asked) == 2 * several * 3  # the manifest, the redirect of the blob, and the blob, in each of two pulls
+        assert len(mar.asked) == 2 * several * 3  # each of the two pulls requests the manifest, the redirect of the blob, and the blob
         counts.append(found["statuses"])
     assert (counts[1] - counts[0]) / 10 <= STATUSES, counts

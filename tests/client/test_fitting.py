@@ -1,4 +1,4 @@
-"""A range in a repository of artifacts and images: which version it picks, and at how many requests."""
+"""Ranges in repositories with both artifacts and images: the picked version, and the number of requests."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Made = Callable[..., Session]
 
 
 def add_image(mar: Registry, tag: str, *, index: str | None = None, repository: str = "mix/app") -> None:
-    """A container image, or an index of one for a platform."""
+    """Add a container image, or an index that contains one image for a platform."""
     config = {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": "sha256:" + "c" * 64, "size": 2}
     layer = {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": "sha256:" + "d" * 64, "size": 1}
     raw = json.dumps(
@@ -51,7 +51,7 @@ def add_image(mar: Registry, tag: str, *, index: str | None = None, repository: 
 
 @pytest.fixture
 def mixed(mar: Registry) -> Registry:
-    """Charts 0.0.16 and 0.0.17 below the image v0.0.19."""
+    """Add the charts 0.0.16 and 0.0.17, and an image with the higher version v0.0.19."""
     for version in ("0.0.16", "0.0.17"):
         add_chart(mar, "mix/app", version, b"chart " + version.encode())
     add_image(mar, "v0.0.19")
@@ -66,7 +66,7 @@ def test_a_range_picks_the_newest_that_is_no_image_and_says_so(mixed: Registry, 
     assert tag(client()) == "0.0.17"
     assert mixed.kinds() == ["tags", "manifest", "manifest", "manifest"]
     assert any("`v0.0.19` of" in text and "is a container image; using `0.0.17`" in text for text in heard.notes)
-    assert resolve(client(), Wanted(MIX)).newer is None, "an image is no newer version of a chart"
+    assert resolve(client(), Wanted(MIX)).newer is None, "an image is not a newer version of a chart"
 
 
 @pytest.mark.parametrize("version", [None, "0.x", "0.0.21", ">=0.0.17 <1"])
@@ -103,7 +103,7 @@ FILTERS = {
 
 
 @pytest.mark.parametrize(("choice", "wanted"), FILTERS.values(), ids=FILTERS)
-def test_filters_say_what_a_range_picks(mixed: Registry, client: Made, choice: Choice, wanted: str) -> None:
+def test_filters_decide_which_version_a_range_picks(mixed: Registry, client: Made, choice: Choice, wanted: str) -> None:
     mixed.add_artifact("mix/app", "0.0.18", ("x.txt", b"x"))
     assert tag(client(), choice=choice) == wanted
 

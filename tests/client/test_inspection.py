@@ -52,7 +52,7 @@ def test_each_kind_is_shown_with_its_file_name(mar: Registry, run: Run, referenc
 
 
 @pytest.mark.slow
-def test_what_inspect_names_is_what_pull_writes(run: Run, tmp_path: Path) -> None:
+def test_pull_writes_the_files_that_inspect_names(run: Run, tmp_path: Path) -> None:
     for reference in list(KINDS)[:-1]:
         names = {layer["name"] for layer in data(run, "inspect", reference)["layers"]} - {None}
         directory = tmp_path / reference.replace("/", "-").replace(":", "-")
@@ -130,7 +130,7 @@ def test_an_artifact_is_inspected_again_without_a_network(run: Run) -> None:
 
 def test_looking_asks_for_no_payload(mar: Registry, run: Run) -> None:
     data(run, "inspect", f"{ALB}:1.7.12")
-    assert sorted(mar.kinds()) == ["blob", "data", "manifest", "referrers"]  # blob and data: the config
+    assert sorted(mar.kinds()) == ["blob", "data", "manifest", "referrers"]  # the requests for blob and data download the config
     assert run("inspect", "aks/nothing:1").returncode == 3
 
 
@@ -200,7 +200,8 @@ def test_a_circle_of_referrers_ends(client: Callable[..., Session], mar: Registr
     subject = mar.add_artifact("aks/foo", "1", ("foo.bin", b"foo"))
     one = add_referrer(mar, subject, "application/spdx+json", "one")
     index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [descriptor_json(one)]}
-    mar.on("referrers").answers_with(json.dumps(index).encode(), Content_Type=INDEX)  # for every subject, itself among them
+    # Every manifest gets this list of referrers, also the referrer itself.
+    mar.on("referrers").answers_with(json.dumps(index).encode(), Content_Type=INDEX)
     made = client()
     (found,) = referrers_of(made.repository(Reference("aks/foo", None, "1")), subject.digest)
     assert found.referrers == ()

@@ -113,10 +113,10 @@ def test_referrers_attached_by_oras_are_found_through_the_fallback_tag(tool: Too
     )
     data = json.loads(marfetch("versions", f"{registry}/aks/files", "--details", "--json", cwd=tmp_path))["data"]
     assert [(one["version"], one["endOfLife"]) for one in data["versions"]] == [("1.0.0", "2024-11-12")]
-    assert len(data["other"]) == 1  # the fallback tag of the referrers API is no version
+    assert len(data["other"]) == 1  # the fallback tag of the referrers API is not a version
 
 
-# -- other clients on our honest registry
+# -- other clients pull from `marfetch serve`
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def honest(tmp_path: Path) -> Iterator[tuple[str, Layout]]:
 CHART = "application-lb/charts/alb-controller"
 
 
-def test_other_clients_pull_from_it_byte_for_byte(tool: Tool, honest: tuple[str, Layout], tmp_path: Path) -> None:
+def test_other_clients_pull_from_serve_byte_for_byte(tool: Tool, honest: tuple[str, Layout], tmp_path: Path) -> None:
     host, _ = honest
     ours = Path(marfetch("pull", f"{host}/{CHART}:1.7.12", "-d", tmp_path / "ours", cwd=tmp_path).split("\t")[0]).read_bytes()
     for helm in ("helm3", "helm4"):

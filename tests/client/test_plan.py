@@ -75,7 +75,7 @@ def test_the_json_has_hosts_requests_and_bytes(call: Call, mar: Registry) -> Non
     assert [host["host"] for host in data["hosts"]] == [mar.host, mar.data_host]
 
 
-def test_one_that_cannot_be_had_does_not_hide_the_others(call: Call) -> None:
+def test_an_artifact_that_cannot_be_resolved_does_not_hide_the_others(call: Call) -> None:
     code, out, _ = call("plan", f"{ALB}:9.9.9", f"{ALB}:1.7.12", "aks/Foo", "--json")
     document = json.loads(out)
     assert (code, document["ok"], document["error"]["code"]) == (3, False, "tag-not-found")
@@ -101,7 +101,7 @@ def test_the_template_for_azure_firewall_names_all_hosts(call: Call) -> None:
 def test_the_policy_for_kubernetes_names_all_hosts_and_the_name_service() -> None:
     policy = yaml.safe_load(firewall.kubernetes())
     assert (policy["apiVersion"], policy["kind"]) == ("cilium.io/v2", "CiliumNetworkPolicy")
-    assert policy["spec"]["endpointSelector"] != {}  # it would close everything else for every pod
+    assert policy["spec"]["endpointSelector"] != {}  # an empty selector would block all other traffic of every pod
     names, *hosts = policy["spec"]["egress"]
     assert names["toPorts"][0]["rules"]["dns"] == [{"matchPattern": "*"}]
     found = [one for rule in hosts for one in rule["toFQDNs"]]

@@ -167,7 +167,7 @@ def test_an_old_catalog_costs_one_conditional_request(mar: Registry, client: Cli
     assert ALB in again.names
     assert again.age == 0
     assert [asked.headers.get("if-none-match") for asked in mar.asked] == [None, '"0x8DC"']
-    assert catalog(one, ANY).age < 60  # it counts from when the registry said so
+    assert catalog(one, ANY).age < 60  # the age counts from the last confirmation by the registry
     assert len(mar.asked) == 2
 
 
@@ -200,7 +200,7 @@ def test_pages_are_followed_and_have_no_common_tag(mar: Registry, client: Client
         ("garbage", IntegrityError, "malformed"),
     ],
 )
-def test_bad_pages_end_it_and_nothing_is_kept(
+def test_an_invalid_page_ends_the_list_and_nothing_is_cached(
     mar: Registry, client: Clients, monkeypatch: pytest.MonkeyPatch, style: str, kind: type[Error], code: str
 ) -> None:
     monkeypatch.setattr(limits, "MAX_CATALOG_PAGES", 30)
@@ -219,13 +219,13 @@ def test_names_that_are_none_are_left_out_with_a_count(mar: Registry, client: Cl
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"repositories": "aks/foo"}', b"\xef\xbb\xbf{"], ids=["page", "array", "text", "cut"])
-def test_what_is_no_catalog_is_malformed(mar: Registry, client: Clients, body: bytes) -> None:
+def test_an_invalid_catalog_is_malformed(mar: Registry, client: Clients, body: bytes) -> None:
     mar.on("catalog").answers_with(body)
     with pytest.raises(IntegrityError):
         catalog(client(), ANY)
 
 
-def test_where_the_registry_fails_the_kept_one_is_taken(mar: Registry, client: Clients) -> None:
+def test_if_the_registry_fails_the_cached_catalog_is_used(mar: Registry, client: Clients) -> None:
     one = client()
     catalog(one, ANY)
     mar.on("catalog").answers(403, BLOCKED)
@@ -335,7 +335,7 @@ def test_the_getter_names_the_right_one_too(mar: Registry, monkeypatch: pytest.M
     assert f"did you mean `{mar.host}/{AGIC}`" in capfd.readouterr().err
 
 
-# -- what they hold
+# -- search by the kind of repositories
 
 
 def searched(client: Session, *words: str, kind: str | None = None, **options: Any) -> Searched:
@@ -422,7 +422,7 @@ def test_an_unlisted_repository_is_found_by_its_whole_name(mar: Registry, client
     mar.listed = [AGIC]
     (one,) = searched(client(), ALB, kind="chart").repositories
     assert (one.name, one.listed, one.newest) == (ALB, False, "1.11.4")
-    # From now on the cache knows it, by any of its words.
+    # Now the repository is cached, so every word of its name finds it.
     assert [(one.name, one.listed) for one in searched(client(), "alb").repositories] == [(ALB, False)]
 
 
@@ -477,7 +477,7 @@ def test_a_host_in_front_of_the_text_is_the_registry(call: Call, mar: Registry) 
     assert call("search", f"oci://{mar.host}/azure-application-gateway/*")[1] == f"{AGIC}\n"
 
 
-def test_nothing_found_is_said_and_is_no_failure(call: Call) -> None:
+def test_an_empty_search_result_is_reported_and_is_no_failure(call: Call) -> None:
     code, out, err = call("search", "qqqqqqqqq")
     assert (code, out) == (0, "")
     assert "nothing found" in err
@@ -489,7 +489,7 @@ def test_near_names_are_called_near(call: Call) -> None:
     assert "these are similar" in err
 
 
-def test_what_was_left_out_is_said(call: Call) -> None:
+def test_matches_that_are_not_listed_are_reported(call: Call) -> None:
     _, out, err = call("search", "--limit", "2")
     assert len(out.splitlines()) == 2
     assert "only 2 of 13 matches" in err

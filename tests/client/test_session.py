@@ -69,7 +69,7 @@ def test_temporary_caches_of_runs_that_were_killed_go_and_others_stay(
         assert running.cache.root.is_dir()
         assert sorted(path.name for path in tmp_path.glob("marfetch-cache-*") if path != running.cache.root)[-1] != "marfetch-cache-killed"
         assert not (tmp_path / "marfetch-cache-killed").exists()
-        assert (tmp_path / "marfetch-cache-other").exists(), "its owner is unknown"
+        assert (tmp_path / "marfetch-cache-other").exists(), "the owner of the directory is unknown"
 
 
 def test_the_place_of_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +87,7 @@ def test_the_notice_about_an_own_registry_comes_once(client: Callable[..., Sessi
     assert len([warning for warning in heard.warnings if "no mirrors" in warning]) == 1
 
 
-def test_things_go_side_by_side_but_never_wait_for_their_own_pool(client: Callable[..., Session]) -> None:
+def test_items_run_in_parallel_but_never_wait_for_their_own_pool(client: Callable[..., Session]) -> None:
     one = client(jobs=2)
 
     def outer(number: int) -> list[int]:

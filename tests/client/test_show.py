@@ -41,7 +41,7 @@ FILES = {"chart": "Chart.yaml", "values": "values.yaml", "readme": "readme", "sc
 
 @pytest.fixture
 def show(mar: Registry, capfdbinary: pytest.CaptureFixture[bytes]) -> Show:
-    """`show("values", …)`: exit code, stdout and stderr of the command."""
+    """`show("values", …)` returns exit code, stdout and stderr of the command."""
 
     def do(*words: object) -> tuple[int, bytes, str]:
         code = main(["show", *map(str, words), "--endpoint", f"http://{mar.host}", "--data-host", mar.data_host])
@@ -52,7 +52,7 @@ def show(mar: Registry, capfdbinary: pytest.CaptureFixture[bytes]) -> Show:
 
 
 def add(mar: Registry, files: dict[str, bytes], *more: bytes, slash: str = "/") -> bytes:
-    """Add `charts/toy:1.0.0`; returns the package."""
+    """Add `charts/toy:1.0.0`, and return the package."""
     raw = targz(*(file(f"toy{slash}{name.replace('/', slash)}", data) for name, data in files.items()), *more)
     add_chart(mar, "charts/toy", "1.0.0", raw)
     return raw
@@ -108,7 +108,7 @@ def test_parts_are_those_of_helm(
 
 
 def without_marks(documents: bytes) -> list[bytes]:
-    """The lines of YAML documents; Helm 3 prints no `---` between files, and Helm 4 one before each, with empty lines after them."""
+    """Return the lines of YAML documents without separators. Helm 3 prints no `---`. Helm 4 prints `---` before each file, and empty lines."""
     return [one for one in documents.split(b"\n") if one not in (b"", b"---")]
 
 
@@ -167,7 +167,7 @@ def test_a_part_has_20_mib_at_most(mar: Registry, show: Show) -> None:
     assert show("crds", "charts/toy:1.0.0")[:2] == (4, b"")
 
 
-def test_a_missing_part_names_what_there_is(mar: Registry, show: Show) -> None:
+def test_an_error_about_a_missing_part_names_the_existing_parts(mar: Registry, show: Show) -> None:
     add(mar, {"Chart.yaml": METADATA, "values.yaml": b"", "charts/sub-1.0.0.tgz": SUB})
     code, out, err = show("params", "charts/toy:1.0.0")
     assert (code, out) == (3, b"")
@@ -249,7 +249,7 @@ def test_a_malformed_template_is_refused(mar: Registry, show: Show, template: di
     assert show("params", "bicep/foo:1.0.0")[:2] == (5, b"")
 
 
-# -- like all commands
+# -- options that all commands share
 
 
 def test_versions_cache_and_signatures_work_as_elsewhere(mar: Registry, show: Show, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ RESETS_AFTER = 256 << 10
 
 
 def soaked(registry: Registry, directory: Path, batches: int, size: int, *more: str) -> list[dict[str, int]]:
-    """The memory, descriptors and threads of a process after each batch of pulls."""
+    """Return the memory, file descriptors and threads of a process after each batch of pulls."""
     line = [sys.executable, "-m", "tests.world.soaking", registry.host, registry.data_host, directory, batches, size, *more]
     done = subprocess.run([str(word) for word in line], cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stderr
@@ -38,7 +38,7 @@ def soaked(registry: Registry, directory: Path, batches: int, size: int, *more: 
 
 @pytest.fixture
 def small(mar: Registry) -> Registry:
-    """Many small artifacts."""
+    """Add many small artifacts."""
     for number in range(320):
         mar.add_artifact(f"soak/a{number}", "1", (f"a{number}.bin", b"%d" % number * 100))
     return mar
@@ -48,17 +48,17 @@ def small(mar: Registry) -> Registry:
 def test_one_client_holds_no_more_after_many_artifacts(small: Registry, tmp_path: Path) -> None:
     begin, *series = soaked(small, tmp_path, 8, 40)
     assert series[-1]["pulled"] == 320
-    # A connection has two descriptors, and each job may keep one to each of the two hosts.
+    # A connection uses two file descriptors, and each job may keep a connection to each of the two hosts.
     assert max(one["descriptors"] for one in series) <= begin["descriptors"] + 4 * JOBS + 4
-    # Those for what asks one host, those for what asks two, the watch and one that loads.
+    # One thread pool for work on one host, a larger one for work on two hosts, the watchdog, and a thread that imports modules.
     assert max(one["threads"] for one in series) <= begin["threads"] + 3 * JOBS + 2
-    assert series[-1]["memory"] - series[2]["memory"] <= 3 << 10  # KiB, for 200 artifacts
+    assert series[-1]["memory"] - series[2]["memory"] <= 3 << 10  # at most 3 MiB more memory for 200 artifacts
 
 
 @pytest.mark.slow
 def test_many_clients_one_after_the_other_leave_nothing_behind(small: Registry, tmp_path: Path) -> None:
     _, *series = soaked(small, tmp_path, 30, 2, "anew")
-    # The last thread of a client may be about to end.
+    # The last thread of a client may not have ended yet.
     assert max(one["threads"] for one in series[1:]) <= series[0]["threads"] + 2
     assert max(one["descriptors"] for one in series[1:]) <= series[0]["descriptors"] + 2
 
@@ -81,7 +81,7 @@ def test_everything_arrives_over_a_link_that_resets_every_256_kib(recipe: Layout
             f"{name}.tgz": data for name, data in charts.items()
         }
         assert link.resets >= len(charts)
-        # What a reset throws away is what was on its way: at most what the buffers of one connection hold.
+        # A reset loses only bytes in the buffers of the connection.
         assert link.sent <= payload + link.resets * (160 << 10)
 
 
@@ -112,7 +112,7 @@ def test_a_server_holds_no_more_after_thousands_of_answers(recipe: Layout, tmp_p
             assert done.returncode == 0, done.stderr
             deadline = time.monotonic() + 30
             while held_by(process)["descriptors"] > idle + 2 and time.monotonic() < deadline:
-                time.sleep(0.05)  # it has not noticed yet that the clients went
+                time.sleep(0.05)  # the server has not yet noticed that the clients disconnected
             series.append(held_by(process))
     assert {one["descriptors"] for one in series[1:]} == {series[1]["descriptors"]}
     assert {one["threads"] for one in series[1:]} == {series[1]["threads"]}

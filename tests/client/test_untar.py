@@ -1,4 +1,4 @@
-"""`marfetch pull --untar`: from the registry to a directory, as `helm pull --untar` does it."""
+"""`marfetch pull --untar` unpacks charts as `helm pull --untar` does."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def codes(result: Pulled) -> list[str]:
     return [failed.error.code for failed in result.failed]
 
 
-# -- which, and under which names
+# -- which payloads are unpacked, and the names of their directories
 
 EMPTY = "application/vnd.oci.empty.v1+json"
 
@@ -53,7 +53,7 @@ TAR_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
 BICEP = "application/vnd.ms.bicep.module"
 
 NAMES: dict[str, tuple[Manifest, str, list[tuple[str, str | None, str | None]]]] = {
-    # what is selected → (name, archive, chart)
+    # artifact → (directory, archive, name of the chart)
     "a chart": (manifest((HELM_CHART, None), config=HELM_CONFIG), "aks/toy", [("toy", "toy-1.2.3.tgz", "toy")]),
     "a chart of the older type": (manifest((HELM_CHART_LEGACY, None), config=HELM_CONFIG), "aks/toy", [("toy", "toy-1.2.3.tgz", "toy")]),
     "a chart with a title": (manifest((HELM_CHART, "x.tgz"), config=HELM_CONFIG), "aks/toy", [("toy", "toy-1.2.3.tgz", "toy")]),
@@ -171,7 +171,7 @@ def test_a_chart_comes_as_its_directory_and_no_archive_stays(client: Make, mar: 
 
 
 def test_a_chart_of_another_name_goes_into_the_directory_of_the_repository(client: Make, mar: Registry, tmp_path: Path) -> None:
-    """As for Helm, a repository says nothing about the name in `Chart.yaml`, and the manifest has no title."""
+    """As in Helm, the repository does not determine the name in `Chart.yaml`, and the manifest here has no title."""
     add_chart(mar, "aks/web", "1.0.0", chart("other", "1.0.0"))
     assert [done.path.name for done in fetch(client(), "aks/web:1.0.0", destination=tmp_path / "out").files] == ["web"]
     assert set(seen(tmp_path / "out")) == {"web", "web/Chart.yaml", "web/templates", "web/templates/cm.yaml"}
@@ -232,7 +232,7 @@ def test_what_differs_is_refused_before_any_blob_and_replaced_by_force(client: M
     result = fetch(client(), "aks/toy:1.2.3", "aks/file:1", destination=tmp_path / "out", force=True)
     assert [done.status for done in result.files] == ["fetched", "fetched"]
     assert not (tmp_path / "out" / "toy" / "mine").exists()
-    # A file where the directory goes is known to differ, cache or not.
+    # A file at the path of the directory always differs, even if the archive is not cached.
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "toy").write_bytes(b"mine")
     mar.asked.clear()
@@ -252,7 +252,7 @@ CLASHES: dict[str, tuple[list[str], str, str]] = {
 
 
 @pytest.mark.parametrize(("references", "untar", "below"), CLASHES.values(), ids=CLASHES)
-def test_names_that_clash_end_it_before_any_blob(
+def test_names_that_clash_are_refused_before_any_blob(
     client: Make, mar: Registry, tmp_path: Path, references: list[str], untar: str, below: str
 ) -> None:
     add_chart(mar, "aks/toy", "1.2.3", chart())
@@ -288,7 +288,7 @@ def test_a_refused_archive_is_the_failure_of_its_reference_only(client: Make, ma
     add_chart(mar, "aks/good", "1.0.0", chart("good", "1.0.0"))
     like = file("like/Chart.yaml", b"apiVersion: v2\nname: toy\nversion: 1.2.3\n") + file("like/templates/cm.yaml", b"kind: ConfigMap\n")
     mar.add_artifact("aks/like", "1.2.3", ("like.tgz", targz(like, file("top"))))
-    for number in range(3):  # from the second time on the archive is in the cache
+    for number in range(3):  # from the second pull on, the archive is cached
         if number == 2:
             # The directory matches the readable part of the archive, so only a full comparison finds the forbidden member.
             fetch(client(), "aks/like:1.2.3", destination=tmp_path / "like")
@@ -298,7 +298,7 @@ def test_a_refused_archive_is_the_failure_of_its_reference_only(client: Make, ma
         assert "`toy/link`" in result.failed[0].error.message
         assert [done.path.name for done in result.files] == ["good"]
         assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["good", "toy"][: 1 + number // 2]
-    # As a file it can be fetched nevertheless, as the hint says.
+    # The hint suggests to download the archive as a file.
     assert "--untar" in str(result.failed[0].error.hint)
     assert codes(fetch(client(), "aks/toy:1.2.3", destination=tmp_path / "out", untar=None)) == []
 
@@ -343,7 +343,9 @@ def test_large_archives_and_plain_tars_come_too(client: Make, mar: Registry, tmp
     assert seen(tmp_path / "out") == {"notes.json": b"{}", "sub": None, "sub/large": None, "sub/large/empty": None, "sub/large/x": content}
 
 
-def test_the_time_budget_ends_it_and_nothing_stays(client: Make, mar: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_limit_ends_the_command_and_nothing_stays(
+    client: Make, mar: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     add_chart(mar, "aks/toy", "1.2.3", chart())
     here = client(timeout=1000.0)
     honest = here.cache.open
@@ -447,11 +449,11 @@ def test_a_signal_in_the_middle_takes_the_part_away(mar: Registry, tmp_path: Pat
     assert list(out.iterdir()) == []
 
 
-# -- beside the real helm
+# -- comparison with the real helm
 
 
 def big_chart(helm: Path, directory: Path) -> Path:
-    """A chart with everything that charts have."""
+    """Create a chart with templates, sub-charts, CRDs and other files."""
     source = directory / "toy-source"
     package_chart(helm, directory, "toy", "1.2.3+build.5")
     (source / "crds").mkdir()
@@ -483,7 +485,7 @@ def test_a_chart_becomes_what_helm_makes_of_it(tool: Callable[[str], Path], tmp_
     theirs.mkdir()
     ours.mkdir()
     if "-d" in places:
-        (theirs / "bar").mkdir()  # helm does not make it
+        (theirs / "bar").mkdir()  # helm does not create this directory
     with distribution(tool("registry"), tmp_path / "registry") as host:
         real.run(program, "push", archive, f"oci://{host}/charts", "--plain-http")
         asked = ["--version", "1.2.3+build.5", "--untar", *places]
@@ -494,7 +496,7 @@ def test_a_chart_becomes_what_helm_makes_of_it(tool: Callable[[str], Path], tmp_
             done = marfetch(*words, cwd=ours, environment=environment)
             assert done.returncode == 0, done.stderr
             assert document(done)["data"]["files"][0]["status"] == status
-        # What helm has unpacked is the same to marfetch too.
+        # marfetch accepts the directory that helm unpacked as unchanged.
         done = marfetch(*words, cwd=theirs, environment=environment)
         assert document(done)["data"]["files"][0]["status"] == "unchanged"
     assert len([data for data in seen(ours).values() if data is not None]) >= 12

@@ -131,7 +131,7 @@ def test_the_end_of_support_is_that_of_its_own_version(client: Made, mar: Regist
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_failure_among_referrers_is_said_and_not_taken_for_none(client: Made, mar: Registry) -> None:
+def test_a_failed_referrers_request_is_reported_and_not_treated_as_an_empty_list(client: Made, mar: Registry) -> None:
     mar.on("referrers").answers(501)
     found = newest(history(client(), Reference(ALB), details=1))
     assert found.error is not None

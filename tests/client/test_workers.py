@@ -50,7 +50,7 @@ def test_an_invalid_scheduler_address_is_refused(address: str) -> None:
     assert caught.value.exit_code == 2
 
 
-def test_without_the_extra_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(InputError) as caught, spread("dask://127.0.0.1:8786"):
         pass
@@ -67,7 +67,7 @@ def test_a_missing_scheduler_is_unreachable() -> None:
 
 @pytest.fixture
 def mar(tmp_path: Path) -> Iterator[Registry]:
-    """A look-alike with many charts."""
+    """Start a test registry with many charts."""
     from benchmarks.stage import fill
 
     layout = Layout(tmp_path / "layout")
@@ -91,16 +91,16 @@ def bundle_of(mar: Registry, place: Path) -> Path:
 
 
 def holds_all(bundle: Path, there: str) -> bool:
-    """Whether a registry has the whole bundle: another load then uploads nothing."""
+    """Return whether a registry has the whole bundle, so that another load uploads nothing."""
     again = run(sys.executable, "-m", "marfetch", "bundle", "load", bundle, "--to", there, "--plain-http", "--json", cwd=ROOT)
     return {one["outcome"] for one in json.loads(again)["data"]["artifacts"]} == {"unchanged"}
 
 
 def killed_in_the_middle(line: list[str], done: Callable[[], int], worker: subprocess.Popen[bytes]) -> dict[str, Any]:
-    """Run a command with `--json`; kill a worker when some of the jobs are done.
+    """Run a command with `--json`, and kill a worker when some of the jobs are done.
 
     Args:
-        done: how many are.
+        done: returns the number of finished jobs.
     """
     whole = [sys.executable, "-m", "marfetch", *line, "--json"]
     with subprocess.Popen(whole, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -165,7 +165,7 @@ def test_the_manifest_that_is_shown_loads_everything(tool: Callable[[str], Path]
             process = subprocess.Popen(words, env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             stack.callback(process.wait, 20)
             stack.callback(process.kill)
-        for _ in range(pods[2]["spec"]["backoffLimit"] + 1):  # the scheduler may not be there yet
+        for _ in range(pods[2]["spec"]["backoffLimit"] + 1):  # the scheduler may not be running yet
             done = subprocess.run([*line(job), "--plain-http"], check=False, env=environment, capture_output=True, text=True, timeout=100)
             if done.returncode == 0:
                 break
@@ -183,7 +183,7 @@ def test_a_sync_is_done_by_workers_that_share_the_directory(mar: Registry, tmp_p
     with cluster(tmp_path) as (address, workers):
         spread_out = [*sync, "--executor", address]
         data = killed_in_the_middle(spread_out, lambda: len(list((tmp_path / "project").glob("*.tgz"))), workers[0])
-        assert {one["outcome"] for one in data["artifacts"]} <= {"fetched", "unchanged"}  # what was done twice was there already
+        assert {one["outcome"] for one in data["artifacts"]} <= {"fetched", "unchanged"}  # a repeated job finds its files unchanged
         assert [one["name"] for one in data["artifacts"]] == [item.name for item in project.items]
         assert all(
             Digest.of(Path(one["files"][0]["path"]).read_bytes()) == Digest.parse(one["files"][0]["digest"]) for one in data["artifacts"]
@@ -213,7 +213,7 @@ def test_workers_of_another_version_are_named_as_such() -> None:
 
 
 class Here(Executor):
-    """An executor that runs the work at once, in this process."""
+    """An executor that runs the work immediately in this process."""
 
     def submit(self, work: Callable[..., Any], /, *words: Any, **_: Any) -> Future[Any]:
         future: Future[Any] = Future()
@@ -272,7 +272,7 @@ def test_a_lost_batch_is_reported_for_each_item(mar: Registry, tmp_path: Path) -
     failed = [one for one in result if one.error is not None]
     assert {one.error.code for one in failed if one.error} == {"unreachable"}
     assert "chart3" in {one.name for one in failed}
-    assert len(failed) <= CHARTS / 8, "what one worker did not do, others did"
+    assert len(failed) <= CHARTS / 8, "other workers did the jobs of the killed worker"
     assert {one.outcome for one in result if one not in failed} == {"fetched"}
 
 

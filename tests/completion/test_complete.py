@@ -39,7 +39,7 @@ Ask = Callable[..., Candidates]
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
-    """A cache with repositories of four registries, known from tag lists, from its index, or from both."""
+    """Create a cache with repositories of four registries, which are in tag lists, in its index, or in both."""
     layout = Layout(tmp_path / "cache")
     records.keep(layout.root, "mcr.microsoft.com/aks/foo", ["1.9.0", "1.10.0", "2.0.0-rc.1", "2.0.0-rc.2", "v0.1.0", "latest", "1.10.0_b"])
     records.keep(layout.root, "mcr.microsoft.com/bicep/vault", ["0.1.0"])
@@ -449,7 +449,7 @@ def test_the_table_has_the_options_that_the_help_shows(path: tuple[str, ...], co
         shown[frozenset(names.split(", "))] = metavar or None
     table = {frozenset(one["names"]): one["takes"] for one in command["options"]}
     if not path:
-        assert table.pop(frozenset(("--version",))) is None  # `__main__` handles it
+        assert table.pop(frozenset(("--version",))) is None  # `__main__` handles `--version`
     assert table == shown
     assert " ".join(text.split()).count(command["help"]) == 1
     assert set(command.get("commands", {})) == set(re.findall(r"^  ([a-z][a-z-]*)  ", text, flags=re.MULTILINE))
@@ -474,7 +474,7 @@ FREE = {
     "HOST[:PORT][/PREFIX]|DIR",
     "dask://HOST:PORT",
 }
-"""Metavars of free text, which cannot be completed."""
+"""Metavars of options and arguments with free text, which cannot be completed."""
 
 
 def test_every_metavar_has_a_completion_or_is_free_text() -> None:

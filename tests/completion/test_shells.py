@@ -38,7 +38,7 @@ def shell(name: str) -> str:
 
 @pytest.fixture
 def surroundings(tmp_path: Path) -> dict[str, str]:
-    """An environment with its own cache, in which `marfetch` completes words and otherwise only prints its arguments."""
+    """Return an environment with its own cache. In it, `marfetch` completes words, and otherwise only prints its arguments."""
     layout = Layout(tmp_path / "cache")
     records.keep(layout.root, FOO, ["1.9.0", "1.10.0", "0.1.0", "2.0.0-rc.1"])
     records.keep(layout.root, "mcr.microsoft.com/bicep/vault", ["0.1.0"])
@@ -84,7 +84,7 @@ class Terminal:
         ends = time.monotonic() + 60
         while not (match := re.search(pattern, self._seen)):
             ready, _, _ = select.select([self._leader], [], [], max(0.0, ends - time.monotonic()))
-            assert ready, f"{pattern!r} did not come: {self._seen!r}"
+            assert ready, f"the output does not contain {pattern!r}: {self._seen!r}"
             self._seen += os.read(self._leader, 65536).decode(errors="replace")
         self._seen = self._seen[match.end() :]
         return match[0]

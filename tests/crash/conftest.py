@@ -29,7 +29,7 @@ def stage(mar: Registry, nursery: Nursery, tmp_path: Path) -> Stage:
 
 @pytest.fixture
 def count(request: pytest.FixtureRequest) -> Count:
-    """`count("kill points")`: adds one to a sum over all tests, which is shown when they have ended (`tests/conftest.py`)."""
+    """`count("kill points")` adds one to a sum over all tests. `tests/conftest.py` prints the sum at the end."""
 
     def add(what: str, number: int = 1) -> None:
         request.node.user_properties.append(("counted", [what, number]))

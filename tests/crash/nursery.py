@@ -1,8 +1,8 @@
-"""A process that has loaded marfetch once, and forks a child for each command: a process of its own, that can be killed and traced,
-without what loading costs. Run as a program it is that process; `Nursery` is how tests talk to it.
+"""A server process that imports marfetch once and forks a child for each command, so that starting a command is fast.
+Each child can be killed and traced. Run this file as a program to start the server process. Tests control it with `Nursery`.
 
-Its words are JSON lines: `{"do": "start", …}` is answered by `{"pid": N}`, `{"do": "wait", "pid": N, …}` by how it ended. A child stops
-itself before its first own step until it gets SIGCONT, so that a test can attach a tracer or set limits first.
+The protocol is JSON lines. The response to `{"do": "start", …}` is `{"pid": N}`. The response to `{"do": "wait", "pid": N, …}` says how the
+child ended. A child stops before it runs the command until it gets SIGCONT, so that a test can first attach a tracer or set limits.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ MODULES = [
 
 @dataclass
 class Ended:
-    """How a child has ended.
+    """The result of a child that has ended.
 
     Attributes:
-        code: its exit code; negative: the signal that ended it.
+        code: the exit code; if negative, the number of the signal that ended the child.
     """
 
     code: int
@@ -70,7 +70,7 @@ class Ended:
 
 @dataclass
 class Child:
-    """A command that was started."""
+    """A child process that runs a command."""
 
     nursery: Nursery = field(repr=False)
     pid: int
@@ -82,14 +82,14 @@ class Child:
         os.kill(self.pid, signal.SIGCONT)
 
     def send(self, number: int) -> None:
-        """Send it a signal, unless it has ended. It stays a zombie until it is waited for, so its process id is not reused."""
+        """Send a signal to the child, unless it has ended. Its process id is not reused before `wait`, because it stays a zombie."""
         os.kill(self.pid, number)
 
     def wait(self, seconds: float = 60.0) -> Ended:
-        """Wait until it has ended.
+        """Wait until the child has ended.
 
         Raises:
-            TimeoutError: it takes longer; it is killed.
+            TimeoutError: the child took longer, and was killed.
         """
         answer = self.nursery.ask(do="wait", pid=self.pid, seconds=seconds)
         ended = Ended(answer["code"], self.out.read_text(errors="replace"), self.err.read_text(errors="replace"))
@@ -99,7 +99,7 @@ class Child:
 
 
 class Nursery:
-    """The process, and the protocol to control it; for one thread only."""
+    """The server process, controlled through its protocol. Not thread-safe."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -125,10 +125,10 @@ class Nursery:
         return answer
 
     def start(self, *words: str, cwd: Path, environment: dict[str, str], limits: dict[str, int] | None = None) -> Child:
-        """Start a command; it waits for `go`.
+        """Start a command, which waits for `go`.
 
         Args:
-            limits: such as `{"RLIMIT_NOFILE": 32}`.
+            limits: resource limits, such as `{"RLIMIT_NOFILE": 32}`.
         """
         self._number += 1
         out, err = (self._directory / f"{self._number}.{name}" for name in ("out", "err"))
@@ -136,7 +136,7 @@ class Nursery:
         return Child(self, answer["pid"], out, err)
 
     def close(self) -> None:
-        """End it; its children have ended."""
+        """End the server process. All children must have ended."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(30)
@@ -144,7 +144,7 @@ class Nursery:
         self._process.stdout.close()
 
 
-# -- the process itself
+# -- the server process
 
 
 def _serve(asked: IO[str], answers: IO[str]) -> None:
@@ -162,7 +162,7 @@ def _serve(asked: IO[str], answers: IO[str]) -> None:
 def _start(words: dict[str, Any]) -> int:
     pid = os.fork()
     if pid:
-        # Until it has stopped: a SIGCONT that comes before would be lost.
+        # Wait until the child has stopped. An earlier SIGCONT would be lost.
         os.waitpid(pid, os.WUNTRACED)
         return pid
     try:
@@ -185,7 +185,7 @@ def _start(words: dict[str, Any]) -> int:
             (signal.SIGTERM, signal.SIG_DFL),
             (signal.SIGHUP, signal.SIG_DFL),
         ):
-            signal.signal(number, handler)  # as in a shell, whatever the tests themselves were started with
+            signal.signal(number, handler)  # use the default signal handlers of a shell, even if the tests were started with others
         for name, most in words["limits"].items():
             resource.setrlimit(getattr(resource, name), (most, most))
         from marfetch.__main__ import program

@@ -1,6 +1,6 @@
-"""Commands under disturbance: the files before, the files after, and the files allowed in between.
+"""Commands that are interrupted: the files before, the files after, and the files allowed in between.
 
-A scene is prepared once, run once to its end, and then again and again from the same beginning, each time with something in its way.
+Each scene is prepared once and run once to its end. Then it is run many times from the same initial state, each time with another fault.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ..world.registry import Asked, Registry
 from .nursery import Child, Ended, Nursery
 
 TEMPORARY: Final = re.compile(r"\.marfetch-[0-9a-f]{16}\.part")
-"""Temporary files allowed beside a final name until the next run."""
+"""Temporary files that may remain beside a final name until the next run."""
 PREPARED: Final = "prepared"
 
 
@@ -37,7 +37,7 @@ def content(name: str, size: int) -> bytes:
 
 
 def fill(mar: Registry) -> None:
-    """The artifacts to fetch: two versions of each."""
+    """Add the artifacts to fetch, each in two versions."""
     for number in (1, 2):
         version = f"{number}.0.0"
         mar.add_artifact("aks/one", version, ("one.bin", content(f"one {number}", 300_000)), ("notes.txt", content(f"notes {number}", 40)))
@@ -49,7 +49,7 @@ def fill(mar: Registry) -> None:
 
 
 def tree(root: Path) -> dict[str, bytes | None]:
-    """Everything below a directory, by relative path; directories are None."""
+    """Return the content of all files below a directory, by relative path. The value of a directory is None."""
     found: dict[str, bytes | None] = {}
     for directory, names, files in os.walk(root):
         below = Path(directory).relative_to(root)
@@ -59,13 +59,13 @@ def tree(root: Path) -> dict[str, bytes | None]:
 
 
 def is_temporary(path: str) -> bool:
-    """Whether a path is, or is inside, a temporary file or directory that the next run removes or resumes."""
+    """Return whether a path is, or is inside, a temporary file or directory that the next run removes or resumes."""
     parts = path.split("/")
     return any(TEMPORARY.fullmatch(part) for part in parts) or (parts[0] == "mirror" and parts[1:2] == ["ingest"])
 
 
 def project(place: Path, version: str) -> None:
-    """A project file for this version of all artifacts."""
+    """Write a project file with this version of all artifacts."""
     place.mkdir(parents=True, exist_ok=True)
     items = (
         f"reference: aks/one, version: {version}",
@@ -77,13 +77,13 @@ def project(place: Path, version: str) -> None:
 
 @dataclass(frozen=True)
 class Scene:
-    """A command.
+    """A command and its preparation.
 
     Attributes:
-        words: its command line.
-        before: what is run, or done in the directory, before it: command lines and functions.
-        wholes: directories that are there whole, old or new, or not at all.
-        keeps_cache: whether what comes before leaves its cache behind; otherwise the command begins with an empty one.
+        words: the arguments of the command.
+        before: the preparation: command lines to run, and functions to call with the directory.
+        wholes: directories that must be complete (old or new), or absent.
+        keeps_cache: whether the command uses the cache of the preparation; otherwise its cache is empty.
     """
 
     name: str
@@ -157,7 +157,7 @@ class Stage:
     """The environment in which scenes run.
 
     Attributes:
-        root: of everything: `prepared`, and a directory for each try.
+        root: the directory that contains `prepared`, and a directory for each run.
     """
 
     mar: Registry
@@ -170,7 +170,7 @@ class Stage:
     # -- running
 
     def environment(self, place: Path) -> dict[str, str]:
-        """The environment of a command in a directory. Its cache and state are inside the directory, its home is not."""
+        """Return the environment variables for a command in a directory. Its cache and state are inside the directory, its home is not."""
         return {
             "PATH": os.environ["PATH"],
             "HOME": str(self.root / "home"),
@@ -181,17 +181,17 @@ class Stage:
         }
 
     def start(self, place: Path, *words: str, limits: dict[str, int] | None = None) -> Child:
-        """A command in a directory."""
+        """Start a command in a directory. It waits for `go`."""
         return self.nursery.start(*words, cwd=place / "work", environment=self.environment(place), limits=limits)
 
     def run(self, place: Path, *words: str) -> Ended:
-        """A command, undisturbed."""
+        """Run a command to its end, without a fault."""
         child = self.start(place, *words)
         child.go()
         return child.wait()
 
     def python(self, place: Path, code: str, *words: str) -> Ended:
-        """A separate program, whose code may disturb marfetch."""
+        """Run Python code in a separate process. The code may patch marfetch to cause a fault."""
         done = subprocess.run(
             [sys.executable, "-P", "-c", code, *words],
             cwd=place / "work",
@@ -220,16 +220,16 @@ class Stage:
         ended = self.run(whole, *scene.words)
         assert ended.code == 0, ended
         self._after = tree(whole / "work")
-        assert self._after != self._before, "a scene changes something"
+        assert self._after != self._before, "a scene must change at least one file"
         assert not any(is_temporary(path) for path in self._after), sorted(self._after)
         shutil.rmtree(whole)
 
     def fresh(self) -> Path:
-        """A directory as it is before the scene."""
+        """Return a new directory with the files before the scene."""
         self.tries += 1
         place = self.root / f"try{self.tries}"
         shutil.copytree(self.root / PREPARED, place, symlinks=True)
-        # Records are of a path, and copies have other ones.
+        # The records contain paths, so adapt them to the copy.
         for record in (place / "state" / "marfetch" / "directories").glob("*.json"):
             document = json.loads(record.read_bytes())
             record.unlink()
@@ -248,26 +248,26 @@ class Stage:
         for path, data in now.items():
             allowed = [one[path] for one in (self._before, self._after) if path in one]
             assert data in allowed or is_mixed(path, data, allowed), (
-                f"`{path}` has wrong bytes" if allowed else f"nothing is to be at `{path}`"
+                f"`{path}` has wrong bytes" if allowed else f"no file is expected at `{path}`"
             )
         lost = {path for path in self._before if path in self._after} - set(now)
-        assert not lost, f"these were there, and are gone: {sorted(lost)}"
+        assert not lost, f"these files were lost: {sorted(lost)}"
 
     def check_tidy(self, place: Path) -> None:
         """Check that no temporary files are left."""
         left = [path for path in tree(place / "work") if is_temporary(path) and not path.startswith("mirror/ingest")]
-        assert not left, f"these are left: {left}"
+        assert not left, f"these temporary files are left: {left}"
 
     def check_ended(self, place: Path) -> None:
-        """Check that all files are as after the scene."""
+        """Check that all files have the expected content after the scene."""
         now = {path: data for path, data in tree(place / "work").items() if not is_temporary(path)}
-        assert now == self._after, "it says that it did what it did not"
+        assert now == self._after, "the exit code is 0, but the files are not as expected"
 
     def check_unchanged(self, place: Path) -> None:
-        """Check that all files are as before the scene; only a new directory may remain."""
+        """Check that all files are the same as before the scene. Only a new directory may remain."""
         now = tree(place / "work")
         made = {path for path, data in now.items() if path not in self._before and data is not None}
-        assert not made, f"these are left: {sorted(made)}"
+        assert not made, f"these new files are left: {sorted(made)}"
         changed = {path for path, data in self._before.items() if now.get(path, b"gone") != data}
         assert not changed, f"these were changed: {sorted(changed)}"
 
@@ -276,7 +276,7 @@ class Stage:
         if not (place / "cache").exists():
             return
         bad = [path.name for path in blobs(place) if hashlib.sha256(path.read_bytes()).hexdigest() != path.name]
-        assert not bad, f"blobs with wrong bytes, or files that are no blobs: {bad}"
+        assert not bad, f"blobs with wrong bytes, or files that are not blobs: {bad}"
         ended = self.run(place, "cache", "verify")
         assert ended.code == 0, ended
 
@@ -288,23 +288,23 @@ class Stage:
         ended = self.run(place, *scene.words)
         assert ended.code == 0, ended
         check_asked(self.mar.asked, complete, partial)
-        assert tree(place / "work") == self._after, "the second run ends where an undisturbed one does"
+        assert tree(place / "work") == self._after, "the second run must have the same result as a run without faults"
         if (place / "cache").exists():
             left = [path.relative_to(place).as_posix() for path in (place / "cache").rglob("*") if is_left(path)]
             assert not left, f"the second run leaves these in the cache: {left}"
 
     def close(self) -> None:
-        """Delete everything of the scene."""
+        """Delete the directories of all scenes."""
         self.mar.honestly()
         shutil.rmtree(self.root / PREPARED)
 
     def drop(self, place: Path) -> None:
-        """Clean up after a try."""
+        """Delete the directory of a run."""
         shutil.rmtree(place)
 
 
 def below(found: dict[str, bytes | None], top: str) -> dict[str, bytes | None]:
-    """Return a directory of a tree, with its content."""
+    """Return the part of a `tree` that is below a directory."""
     return {path: data for path, data in found.items() if path == top or path.startswith(f"{top}/")}
 
 
@@ -319,7 +319,7 @@ def parts(place: Path) -> Iterator[Path]:
 
 
 def is_left(path: Path) -> bool:
-    """Whether a file in the cache is temporary."""
+    """Return whether a file in the cache is temporary."""
     if path.is_dir():
         return False
     stays = (
@@ -338,20 +338,20 @@ def check_asked(asked: list[Asked], complete: set[str], partial: dict[str, int])
         if one.kind not in ("manifest", "blob", "data") or found is None:
             continue
         digest = found[0]
-        assert digest not in complete, f"this was in the cache already: {one}"
+        assert digest not in complete, f"this blob was already in the cache: {one}"
         if one.kind == "data" and digest not in begun:
             begun.add(digest)
             held = partial.get(digest, 0)
             wanted = f"bytes={held}-" if held else None
-            assert one.headers.get("range") == wanted, f"{held} bytes were there: {one} {one.headers}"
+            assert one.headers.get("range") == wanted, f"{held} bytes were already downloaded: {one} {one.headers}"
 
 
 ENTRIES: Final = {"marfetch.lock": "artifacts", "mirror/index.json": "manifests"}
-"""Files whose entries are updated one by one, if one artifact fails and the others do not; with their names."""
+"""File → key of its entries. If one artifact fails, the entries of the other artifacts are still updated."""
 
 
 def is_mixed(path: str, data: bytes | None, allowed: list[bytes | None]) -> bool:
-    """Whether a file is complete, and each of its entries is either old or new."""
+    """Return whether a file is complete, and each of its entries is either old or new."""
     if path not in ENTRIES or data is None:
         return False
     document = json.loads(data)

@@ -1,4 +1,4 @@
-"""How many cases run: all of them (`make crash`), or as many as a normal test run has time for."""
+"""Choose the cases to run: all of them with `make crash`, or as many as a normal test run has time for."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Callable
 from .tracing import Step
 
 SWEEP = os.environ.get("MARFETCH_SWEEP") == "1"
-"""Whether all cases run."""
+"""Whether to run all cases."""
 PATIENCE = 7200 if SWEEP else 300
-"""Seconds that a test may take on a busy machine."""
+"""Time limit of a test in seconds, on a busy machine."""
 Count = Callable[..., None]
 """The fixture `count`."""
 
 
 def chosen(steps: list[Step], most: int) -> list[Step]:
-    """So many steps: some of each name, in proportion to how many there are, the rare ones first."""
+    """Choose about `most` steps, with an equal share for each system call. Frequent calls also get the unused share of rare calls."""
     by_name: dict[str, list[Step]] = {}
     for step in steps:
         by_name.setdefault(step.name, []).append(step)

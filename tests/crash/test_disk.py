@@ -15,10 +15,10 @@ from .tracing import CHANGING, Step, failed_at, near, written_down
 pytestmark = pytest.mark.timeout(PATIENCE)
 
 POINTS = 14
-"""Steps of a scene that fail in a run of all tests; `make crash` takes all of them."""
+"""Number of steps of a scene that fail, one per run. `make crash` uses all steps."""
 PLAYED = ("pull", "pull-new", "untar", "sync", "lock", "bundle-create", "bundle-load")
 GROWING = ("write", "pwrite64", "fsync", "rename", "renameat", "renameat2", "link", "linkat", "mkdir", "mkdirat", "openat")
-"""Calls that a full disk fails: `openat` where it makes a file."""
+"""System calls that fail on a full disk. `openat` fails only if it creates a file."""
 FULL = "error: .*the disk is full"
 NEEDS = rf"{FULL}: \d+ bytes are needed and \d+ are free, at `|{FULL}, at `stdout`"
 OTHER = {
@@ -32,7 +32,7 @@ OTHER = {
 
 
 def steps_of(stage: Stage, scene: Scene, log: Path, calls: str = CHANGING) -> list[Step]:
-    """What an undisturbed run does with its files."""
+    """Return the file system calls of a run without faults."""
     place = stage.fresh()
     steps, ended = written_down(stage.start(place, *scene.words), log, calls)
     assert ended.code == 0, ended
@@ -41,7 +41,7 @@ def steps_of(stage: Stage, scene: Scene, log: Path, calls: str = CHANGING) -> li
 
 
 def fails_well(stage: Stage, scene: Scene, step: Step, error: str) -> int:
-    """Let one call fail: the command says so and ends with 9, or can do without and ends with everything right.
+    """Let one call fail. The command must either report it with exit code 9, or succeed without the call.
 
     Returns:
         The exit code.
@@ -56,12 +56,12 @@ def fails_well(stage: Stage, scene: Scene, step: Step, error: str) -> int:
             assert "hint: " in ended.err, ended
             if error == "ENOSPC":
                 assert re.search(NEEDS if step.name in ("write", "fsync") else FULL, ended.err), ended
-            if error == "EDQUOT" and "O_RDONLY" not in step.text:  # a quota does not keep anything from being read
+            if error == "EDQUOT" and "O_RDONLY" not in step.text:  # a quota never makes a read fail
                 assert "the quota is used up" in ended.err, ended
         else:
             stage.check_ended(place)
         stage.check_finals(scene, place)
-        if ended.code == 9 and not step.name.startswith("unlink"):  # a part that could not be removed stays for the next run
+        if ended.code == 9 and not step.name.startswith("unlink"):  # if `unlink` failed, the temporary file stays until the next run
             stage.check_tidy(place)
         stage.check_cache(place)
         stage.check_recovery(scene, place)
@@ -79,7 +79,7 @@ def fails_well(stage: Stage, scene: Scene, step: Step, error: str) -> int:
     code=9,
 )
 @pytest.mark.parametrize("name", PLAYED)
-def test_a_full_disk_at_any_call_is_said_and_leaves_what_was_there(name: str, stage: Stage, count: Count, tmp_path: Path) -> None:
+def test_a_full_disk_at_any_call_is_reported_and_existing_files_stay(name: str, stage: Stage, count: Count, tmp_path: Path) -> None:
     scene = SCENES[name]
     stage.prepare(scene)
     mine = [
@@ -99,7 +99,7 @@ def test_a_full_disk_at_any_call_is_said_and_leaves_what_was_there(name: str, st
     code=(9, 0),
 )
 @pytest.mark.parametrize("name", PLAYED)
-def test_any_other_failure_of_a_call_is_said_and_leaves_what_was_there(name: str, stage: Stage, count: Count, tmp_path: Path) -> None:
+def test_any_other_failure_of_a_call_is_reported_and_existing_files_stay(name: str, stage: Stage, count: Count, tmp_path: Path) -> None:
     scene = SCENES[name]
     stage.prepare(scene)
     steps = steps_of(stage, scene, tmp_path / "log", f"{CHANGING},read,pread64")

@@ -23,9 +23,9 @@ from .tracing import CHANGING, TALKING, Step, killed_after, killed_at, near, wri
 pytestmark = pytest.mark.timeout(PATIENCE)
 
 POINTS = 24
-"""Steps of a scene at which it is killed in a run of all tests; `make crash` takes all of them."""
+"""Number of steps of a scene at which the command is killed. `make crash` uses all steps."""
 LEAST = 25
-"""Times that each scene is killed: 200 for all eight."""
+"""Minimum number of kills in each scene: 200 for all eight scenes."""
 MOMENTS = 40 if SWEEP else 4
 
 
@@ -68,13 +68,13 @@ def test_a_command_that_is_killed_leaves_nothing_wrong_and_the_next_run_ends_it(
             raise
         stage.drop(place)
         missed += ended.code == 0
-        if not points and killed < LEAST:  # threads take turns: some were done before
+        if not points and killed < LEAST:  # the order of the threads varies, so some steps may be done before
             assert missed < 2 * LEAST, f"only {killed} of {killed + missed} were killed in time"
             points.append(random.uniform(0, duration / 2))
     count("kill points", killed)
 
 
-# -- into a registry
+# -- uploads to a registry
 
 ANY = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json"
 
@@ -89,7 +89,7 @@ def asked(host: str, method: str, path: str) -> tuple[int, bytes]:
 
 
 def lacking(host: str, prefix: str, wanted: dict[str, tuple[str, list[str]]]) -> tuple[int, int]:
-    """Count missing blobs and manifests; everything that the index refers to must exist."""
+    """Count the missing blobs and manifests. Everything that an uploaded manifest refers to must exist."""
     blobs = manifests = 0
     for repository, (digest, own) in wanted.items():
         missing = [one for one in own if asked(host, "HEAD", f"{prefix}/{repository}/blobs/{one}")[0] != 200]
@@ -133,14 +133,14 @@ def test_a_load_into_a_registry_that_is_killed_sends_what_is_missing_and_no_more
             ended = stage.run(place, *words(f"p{number}"))
             assert ended.code == 0, ended
             data = json.loads(ended.out)["data"]
-            # What was on its way when the sender was killed may have been taken only after that look.
+            # The registry may have accepted up to three more uploads after the check above.
             assert blobs - 3 <= data["blobs"] <= blobs, f"{point}: {data}"
             assert lacking(host, f"p{number}", wanted) == (0, 0)
         count("kill points", killed)
         assert killed
 
 
-# -- a power cut, of which a trace can tell whether it would have mattered
+# -- power failures: a trace shows whether files were flushed before they were renamed
 
 _AT = r'\d+<(?P<{0}>[^>]*)>, "(?P<{1}>[^"]*)"'
 _RENAMED = re.compile(_AT.format("above", "old") + ", " + _AT.format("there", "new"))
@@ -148,7 +148,7 @@ _RENAMED = re.compile(_AT.format("above", "old") + ", " + _AT.format("there", "n
 
 @row("F03", "a power failure at any moment", "Flushes every file in your directories to the disk before it gets its final name")
 @pytest.mark.parametrize("name", ["pull", "pull-new", "untar", "sync", "lock", "bundle-create"])
-def test_what_gets_a_final_name_was_forced_to_the_disk_before(name: str, stage: Stage, tmp_path: Path) -> None:
+def test_a_file_is_flushed_to_the_disk_before_it_gets_its_final_name(name: str, stage: Stage, tmp_path: Path) -> None:
     scene = SCENES[name]
     stage.prepare(scene)
     place = stage.fresh()
@@ -168,6 +168,6 @@ def test_what_gets_a_final_name_was_forced_to_the_disk_before(name: str, stage: 
             part = f"{renamed['above']}/{renamed['old']}"
             inside = [one for one in seen if one == part or one.startswith(f"{part}/")]
             assert inside, f"nothing was written to `{part}`"
-            assert not [one for one in inside if one in dirty], f"`{renamed['new']}` got its name before its bytes were on the disk"
+            assert not [one for one in inside if one in dirty], f"`{renamed['new']}` was renamed before its bytes were flushed to the disk"
             named += 1
     assert named

@@ -24,11 +24,11 @@ from .sweep import PATIENCE, SWEEP, Count
 pytestmark = pytest.mark.timeout(PATIENCE)
 
 SIZE = (2 << 30) + 1 if SWEEP else 300 << 20
-"""Bytes of the blob, which has hardly any on the disk."""
+"""Size of the blob in bytes. It is a sparse file, which needs hardly any space on the disk."""
 MOST = 200 << 20
-"""Bytes that a command may hold in memory, the interpreter and its libraries included."""
+"""Maximum memory of a command in bytes, including the interpreter and its libraries."""
 LIMIT = 400 << 20
-"""Bytes of addresses that it may ask for: what `ulimit -v` limits."""
+"""Maximum address space of a command in bytes, set with `ulimit -v`."""
 
 
 MEASURE = """
@@ -47,7 +47,7 @@ class Measured:
 
 
 def marfetch(*words: str, cwd: Path, environment: dict[str, str], limits: str = "") -> Measured:
-    """A command in an interpreter of its own, on one processor, with these limits of the shell, and how much memory it took."""
+    """Run a command in its own interpreter on one processor, with `ulimit` options, and measure its memory."""
     line = f'{limits} exec taskset -c 0 {sys.executable} -P -m marfetch "$@"'
     with (cwd / ".err").open("w+") as err:
         whole = [sys.executable, "-c", MEASURE, "sh", "-c", line, "sh", *words]
@@ -61,7 +61,7 @@ def marfetch(*words: str, cwd: Path, environment: dict[str, str], limits: str = 
 
 @contextmanager
 def served(layout: Path) -> Iterator[str]:
-    """`marfetch serve`, since the twisted registry has what it sends in memory."""
+    """Run `marfetch serve`. The usual test registry cannot be used, because it keeps responses in memory."""
     line = [sys.executable, "-P", "-m", "marfetch", "serve", str(layout), "--port", "0"]
     with subprocess.Popen(line, env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:  # fmt: skip
         assert process.stdout is not None
@@ -80,7 +80,7 @@ def put(layout: Path, data: bytes) -> dict[str, object]:
 
 @pytest.fixture
 def large(tmp_path: Path) -> Iterator[tuple[Path, str]]:
-    """A layout with `aks/large:1`, and the digest of what is in it."""
+    """Create a layout with `aks/large:1`. Return its path and the digest of the file in the artifact."""
     layout = tmp_path / "large"
     (layout / "blobs" / "sha256").mkdir(parents=True)
     piece, hasher = bytes(1 << 20), hashlib.sha256()
@@ -107,7 +107,7 @@ def large(tmp_path: Path) -> Iterator[tuple[Path, str]]:
 
 
 @row("F08", "a blob of 300 MiB, with 400 MiB of address space and one processor", "Streams it, in less than 200 MiB of memory", code=0)
-def test_what_is_larger_than_the_memory_is_streamed(large: tuple[Path, str], tmp_path: Path, count: Count) -> None:
+def test_content_larger_than_the_memory_is_streamed(large: tuple[Path, str], tmp_path: Path, count: Count) -> None:
     layout, digest = large
     work = tmp_path / "work"
     work.mkdir()
@@ -122,7 +122,7 @@ def test_what_is_larger_than_the_memory_is_streamed(large: tuple[Path, str], tmp
         }
         commands = {
             "pull": ("pull", "aks/large:1"),
-            "sync": ("sync",),  # it is there already: hashed, not fetched
+            "sync": ("sync",),  # the file exists already, so it is hashed and not downloaded
             "bundle create": ("bundle", "create", "-o", "a.tar"),
             "bundle verify": ("bundle", "verify", "a.tar"),
             "bundle load": ("bundle", "load", "a.tar", "--to", "./mirror"),
@@ -168,7 +168,7 @@ def test_a_limit_on_file_size_is_reported(words: tuple[str, ...], stage: Stage, 
     assert "file too large" in ended.err
     assert "ulimit -f" in ended.err
     made = {path for path in tree(place / "work") if path not in before and not path.startswith("mirror/")} - {"mirror"}
-    assert made <= {"notes.txt"}, made  # the one that is short enough
+    assert made <= {"notes.txt"}, made  # only this file is below the limit
     assert all(len(data or b"") < 100_000 for path, data in tree(place / "work").items() if path not in before)
     assert stage.run(place, *words, "--quiet").code == 0
     stage.check_cache(place)

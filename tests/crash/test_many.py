@@ -23,7 +23,7 @@ pytestmark = pytest.mark.timeout(PATIENCE)
 
 MANY = 32
 LONGEST = 100.0
-"""Seconds for all of them, on a busy machine."""
+"""Time limit in seconds for all processes together, on a busy machine."""
 
 
 def all_of(children: list[Child]) -> list[Ended]:
@@ -32,7 +32,7 @@ def all_of(children: list[Child]) -> list[Ended]:
 
 
 def transfers(stage: Stage) -> Counter[str]:
-    """Blob → how often its bytes were asked for."""
+    """Count how often each blob was requested from the data host."""
     return Counter(re.findall(r"[0-9a-f]{64}", " ".join(one.target for one in stage.mar.asked if one.kind == "data")))
 
 
@@ -54,7 +54,7 @@ def test_processes_that_pull_the_same_at_once_all_succeed_and_each_blob_comes_on
     (place / "work").mkdir(parents=True)
     words = ("pull", "aks/one:2.0.0", "aks/two:2.0.0", "aks/toy:2.0.0", "--untar", "--quiet")
     stage.mar.on("data").drips(100_000, 0.1)
-    # Half of them to one place, the others each to a place of its own.
+    # Half of the processes write to the same directory, the others each to a directory of their own.
     children = [stage.start(place, *words, "-d", "out" if index % 2 else f"out{index}") for index in range(number)]
     for child in children:
         child.go()
@@ -99,7 +99,7 @@ def test_processes_that_sync_one_project_at_once_all_succeed(stage: Stage, count
     "Another process resumes the download by range; all others succeed",
     code=0,
 )
-def test_those_who_wait_for_a_process_that_is_killed_go_on_where_it_stopped(stage: Stage, count: Count) -> None:
+def test_waiting_processes_resume_the_download_of_a_killed_process(stage: Stage, count: Count) -> None:
     place = stage.root / PREPARED
     (place / "work").mkdir(parents=True)
     digest = Digest.of(content("one 2", 300_000)).encoded
@@ -136,15 +136,15 @@ def test_those_who_wait_for_a_process_that_is_killed_go_on_where_it_stopped(stag
     code=0,
 )
 @pytest.mark.parametrize("held", ["cache/index.json", "marfetch.lock"])
-def test_a_lock_goes_with_the_process_that_is_killed_while_it_holds_it(held: str, stage: Stage, tmp_path: Path, count: Count) -> None:
+def test_a_lock_is_released_when_its_process_is_killed(held: str, stage: Stage, tmp_path: Path, count: Count) -> None:
     scene = SCENES["lock"]
     stage.prepare(scene)
     place = stage.fresh()
     steps, _ = written_down(stage.start(place, *scene.words), tmp_path / "log", "rename,renameat")
-    # The last one: the step for which the lock is held.
+    # The last step is the one that needs the lock.
     step = [one for one in near(steps, place) if re.search(rf'{re.escape(Path(held).name)}"\)', one.text)][-1]
     killed = 0
-    for _ in range(6):  # another one may have written it before
+    for _ in range(6):  # another process may have written the file first
         place = stage.fresh()
         others = [stage.start(place, *scene.words) for _ in range(8)]
         victim = stage.start(place, *scene.words)

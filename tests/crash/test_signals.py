@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP at any moment, once and twice: the right exit code, soon, and nothing left beside final names."""
+"""SIGINT, SIGTERM and SIGHUP at any moment, once and twice: marfetch exits soon with the right code and leaves no temporary files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(PATIENCE)
 
 MOMENTS = 100 if SWEEP else 20
 LONGEST = 20.0
-"""Seconds that a command may take to end after a signal, on a busy machine."""
+"""Maximum seconds until a command ends after a signal, on a busy machine."""
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 143}
 PLAYED = ("pull-new", "untar", "sync", "bundle-create", "bundle-load")
 
@@ -65,7 +65,7 @@ def test_a_terminated_command_ends_and_leaves_nothing(number: signal.Signals, is
             again = dice.uniform(0, 0.03) if is_twice else None
             try:
                 ended = told_to_end(stage.start(place, *scene.words), number, moment, again)
-                # The second two: it was done already, or did not even listen yet.
+                # 0: the command had already finished; -number: no signal handler was installed yet.
                 assert ended.code in (CODES[number], 0, -number), ended
                 assert "Traceback" not in ended.err, ended
                 if ended.code == -number:
@@ -80,7 +80,7 @@ def test_a_terminated_command_ends_and_leaves_nothing(number: signal.Signals, is
             stage.drop(place)
         stage.close()
     count(f"moments of {signal.Signals(number).name}{' twice' if is_twice else ''}", stopped)
-    assert stopped >= MOMENTS // 3, f"only {stopped} of {MOMENTS} came in time"
+    assert stopped >= MOMENTS // 3, f"only {stopped} of {MOMENTS} signals arrived in time"
 
 
 @row("F04", "a second signal", "Continues the orderly exit, unless it takes too long", code=143)
@@ -105,7 +105,7 @@ def test_a_signal_that_comes_in_a_finalizer_is_not_lost(stage: Stage, tmp_path: 
 
     place = stage.root / "prepared"
     (place / "work").mkdir(parents=True)
-    # The finalizer runs until the signal has come into it; then the command is in the middle of its work.
+    # The finalizer sends the signal to its own process, and sleeps until the signal arrives, in the middle of the command's work.
     code = (
         "import os, signal, sys, time\nfrom marfetch import __main__\nfrom marfetch.client import pull\n"
         "class Late:\n    def __del__(self):\n        os.kill(os.getpid(), signal.SIGTERM)\n        time.sleep(30)\n"

@@ -23,7 +23,7 @@ Disk = Callable[..., Path]
 
 @pytest.fixture
 def ext4(tmp_path: Path) -> Iterator[Path]:
-    """A file system on a block device of 2 MiB, where room is given out late."""
+    """Mount ext4 on a block device of 2 MiB. ext4 allocates blocks late, so a full disk is detected late."""
     image, place = tmp_path / "image", tmp_path / "ext4"
     place.mkdir()
     image.touch()
@@ -31,13 +31,13 @@ def ext4(tmp_path: Path) -> Iterator[Path]:
         file.truncate(2 << 20)
     made = subprocess.run(["mkfs.ext4", "-q", "-O", "^has_journal", "-m", "0", str(image)], capture_output=True, check=False)
     if made.returncode or subprocess.run(["mount", "-o", "loop", str(image), str(place)], capture_output=True, check=False).returncode:
-        pytest.skip("only who may mount has a disk to fill: run it as root, with e2fsprogs")
+        pytest.skip("mounting a disk to fill requires root and e2fsprogs")
     yield place
     subprocess.run(["umount", str(place)], check=True)
 
 
 def fill(place: Path) -> Path:
-    """Take all the room that is left."""
+    """Write a file that uses up the free space."""
     path = place / "filler"
     with path.open("wb", buffering=0) as file:
         try:
@@ -48,7 +48,7 @@ def fill(place: Path) -> Path:
 
 
 def use_up(place: Path) -> list[Path]:
-    """Take all inodes that are left."""
+    """Create empty files until there are no free inodes."""
     made: list[Path] = []
     try:
         while True:
@@ -114,7 +114,7 @@ def test_a_blob_too_large_for_the_disk_of_the_cache_is_reported_before_the_downl
     full(stage.run(place, *line))
     assert "data" not in stage.mar.kinds()
     assert tree(place / "work") == {}
-    # As long as other programs take the room, it may also end in the middle.
+    # Another program may also use up the space in the middle of the download.
     stage.mar.honestly()
     subprocess.run(["mount", "-o", "remount,size=3m", str(cache)], check=True)
     stage.mar.on("data").drips(1 << 18, 0.2)
@@ -237,7 +237,7 @@ def test_a_folder_that_is_too_small_for_a_bundle_gets_the_rest_when_there_is_roo
         one["annotations"]["org.opencontainers.image.ref.name"]
         for one in json.loads((there / "mirror" / "index.json").read_bytes())["manifests"]
     ]
-    assert [name.rpartition("/")[2] for name in names] == ["toy:2.0.0", "two:2.0.0"], "what fits is there, whole"
+    assert [name.rpartition("/")[2] for name in names] == ["toy:2.0.0", "two:2.0.0"], "the content that fits is complete"
     assert not [path for path in tree(there) if "ingest/" in path]
     subprocess.run(["mount", "-o", "remount,size=2m", str(there)], check=True)
     assert stage.run(place, *line).code == 0
@@ -258,7 +258,7 @@ def test_a_destination_without_free_inodes_is_reported(words: tuple[str, ...], s
     taken = use_up(there)
     full(stage.run(place, *line), "the disk is full: .*inodes")
     assert set(tree(there)) == {path.name for path in taken}
-    taken.pop().unlink()  # enough for one, and an archive needs more
+    taken.pop().unlink()  # one free inode, but an archive needs more
     ended = stage.run(place, *line)
     full(ended, "the disk is full: .*inodes")
     assert not temporary(there)

@@ -21,18 +21,18 @@ CHANGING: Final = (
     "open,openat,creat,write,pwrite64,writev,copy_file_range,sendfile,ftruncate,fallocate,fsync,fdatasync,close,"
     "rename,renameat,renameat2,link,linkat,symlink,symlinkat,unlink,unlinkat,mkdir,mkdirat,rmdir,flock"
 )
-"""Calls that change what is on the disk, or that stand at the border of such a change."""
+"""System calls that change files, and calls just before or after such changes."""
 TALKING: Final = "connect,sendto,recvfrom,openat,pread64,close"
-"""Calls of a command that sends what it has."""
+"""System calls of a command that uploads blobs."""
 _CALL: Final = re.compile(r"(\d+) +(\w+)\((.*)")
 
 
 @dataclass(frozen=True)
 class Step:
-    """A system call of a run that was written down.
+    """A system call in a recorded run.
 
     Attributes:
-        number: the how-manieth of this name in its thread, as `strace -e inject=…:when=` counts.
+        number: the position among the calls of this name in the thread, as counted by `strace -e inject=…:when=`.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Step:
 
 
 def find_strace() -> str:
-    """The program; skips where it is missing, and fails where CI lacks it."""
+    """Return the path of `strace`. If it is missing, skip the test, or fail in CI."""
     found = shutil.which("strace")
     if found is None:
         if os.environ.get("CI") == "true":
@@ -54,7 +54,7 @@ def find_strace() -> str:
 
 
 def traced(child: Child, *options: str, seconds: float = 60.0) -> Ended:
-    """Let a child begin and end under `strace` with these options."""
+    """Run a child to its end under `strace` with these options."""
     line = [find_strace(), "-f", "-e", "signal=none", *options, "-p", str(child.pid)]
     strace = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     assert strace.stderr is not None
@@ -63,7 +63,7 @@ def traced(child: Child, *options: str, seconds: float = 60.0) -> Ended:
         if "attached" not in said:
             child.send(signal.SIGKILL)
             child.wait()
-            pytest.skip(f"strace may not trace here: {said.strip()}")
+            pytest.skip(f"strace is not permitted here: {said.strip()}")
         child.go()
         return child.wait(seconds)
     finally:
@@ -71,7 +71,7 @@ def traced(child: Child, *options: str, seconds: float = 60.0) -> Ended:
 
 
 def _end(strace: subprocess.Popen[str]) -> None:
-    """It ends by itself once its child has."""
+    """Wait for `strace`, which ends by itself after the child."""
     assert strace.stderr is not None
     try:
         strace.wait(20)
@@ -82,7 +82,7 @@ def _end(strace: subprocess.Popen[str]) -> None:
 
 
 def written_down(child: Child, log: Path, calls: str) -> tuple[list[Step], Ended]:
-    """Every call of these names that an undisturbed run makes, with the paths behind its descriptors."""
+    """Record the calls with these names in a run without faults, with the paths of their file descriptors."""
     ended = traced(child, "-y", "-s", "200", "-o", str(log), "-e", f"trace={calls}", seconds=120)
     counts: Counter[tuple[str, str]] = Counter()
     steps = []
@@ -96,19 +96,19 @@ def written_down(child: Child, log: Path, calls: str) -> tuple[list[Step], Ended
 
 
 def near(steps: list[Step], *places: Path) -> list[Step]:
-    """The steps that have to do with something below these places, each once."""
+    """Return the steps with a path below one of these places, each once."""
     texts = [str(place) for place in places]
     found = {(step.name, step.number): step for step in steps if any(text in step.text for text in texts)}
     return list(found.values())
 
 
 def killed_at(child: Child, step: Step) -> Ended:
-    """Kill the child as it enters this call."""
+    """Kill the child when it enters this call."""
     return traced(child, "-o", "/dev/null", "-e", f"trace={step.name}", "-e", f"inject={step.name}:signal=KILL:when={step.number}")
 
 
 def failed_at(child: Child, step: Step, error: str, *, and_later: bool = False) -> Ended:
-    """Let this call fail without any effect; optionally also later calls of the same name."""
+    """Let this call fail without any effect, and with `and_later` also all later calls of the same name."""
     when = f"{step.number}+" if and_later else str(step.number)
     return traced(child, "-o", "/dev/null", "-e", f"trace={step.name}", "-e", f"inject={step.name}:error={error}:when={when}")
 

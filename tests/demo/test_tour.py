@@ -115,7 +115,7 @@ def test_a_tag_has_an_intact_artifact_with_the_shape_of_its_record(recipe: Layou
     wanted = record["manifest"]
     raw = json.loads(manifest.raw)
     assert not any(f'"@{name}"' in json.dumps(raw) for name in (*BLOBS, *MANIFESTS))
-    # Copies without a version in their content get an annotation with it.
+    # If the content of a copy contains no version, the copy gets an annotation with the version.
     assert [name for name in raw if name != "annotations" or name in wanted] == list(wanted)
     assert (b"\n" in manifest.raw) is bool(record.get("pretty"))
     assert manifest.descriptor.media_type == record.get("ct", wanted.get("mediaType", "application/vnd.oci.image.manifest.v1+json"))
@@ -176,7 +176,7 @@ def test_every_blob_matches_its_digest(recipe: Layout) -> None:
 
 @pytest.fixture
 def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A directory for the tour, with the environment restored afterwards."""
+    """Create a directory for the tour, and restore the environment afterwards."""
     for name in ("MARFETCH_ENDPOINT", "MARFETCH_DATA_HOSTS", "MARFETCH_CACHE_DIR"):
         monkeypatch.setenv(name, "")
     place = tmp_path / "place"

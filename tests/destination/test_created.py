@@ -1,4 +1,4 @@
-"""marfetch replaces only directories that it created or whose files it all knows, never one of the user's."""
+"""marfetch replaces a directory only if it created the directory or knows all files in it, and never one of the user's."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ OLD, NEW = chart("app", "1.0.0"), chart("app", "1.0.1", file("app/new"))
 
 @pytest.fixture
 def app(mar: Registry, make: Make, client: Callable[..., Session]) -> Path:
-    """A project in which `app` 1.0.0 was unpacked, and that now wants 1.0.1."""
+    """Create a project in which `app` 1.0.0 is unpacked, and change its project file to 1.0.1."""
     add_chart(mar, "charts/app", "1.0.0", OLD)
     add_chart(mar, "charts/app", "1.0.1", NEW)
-    with client() as one:  # the cache's index is written at its end
+    with client() as one:  # the session writes the cache's index when it is closed
         assert outcomes(sync(one, make("reference: charts/app, version: 1.0.0, untar: true"))) == {"app": "fetched"}
     return make("reference: charts/app, version: 1.0.1, untar: true").directory / "app"
 
 
 def again(client: Callable[..., Session], make: Make, **options: object) -> str:
-    """Sync to 1.0.1: the outcome, or the code of the failure."""
+    """Sync to 1.0.1, and return the outcome, or the code of the error."""
     (result,) = sync(client(**options), make("reference: charts/app, version: 1.0.1, untar: true"))
     return result.error.code if result.error is not None else result.outcome
 
@@ -60,7 +60,7 @@ def extra_link(app: Path) -> None:
 
 
 def own(app: Path) -> None:
-    """The user deletes what marfetch made, and makes a directory of the same name."""
+    """Replace the directory that marfetch created with a directory of the user."""
     shutil.rmtree(app)
     app.mkdir()
     (app / "main.py").write_text("hours of work")
@@ -71,7 +71,7 @@ def own_file_among_known(app: Path) -> None:
 
 
 def moved(app: Path) -> None:
-    """Replace the directory by a copy, as a restored backup does; it is another directory then."""
+    """Replace the directory with a copy, which has another inode, as after restoring a backup."""
     shutil.copytree(app, app.with_name("copy"))
     shutil.rmtree(app)
     app.with_name("copy").rename(app)
@@ -88,7 +88,7 @@ def empty(app: Path) -> None:
 
 
 CASES: dict[str, tuple[Callable[[Path], object], str, str]] = {
-    # what happened to it → what becomes of it with its record, and without
+    # change → outcome with the record of the directory, and outcome without the record
     "nothing": (lambda _: None, "replaced", "replaced"),
     "edited": (edited, "replaced", "directory-foreign"),
     "a link more": (extra_link, "replaced", "directory-foreign"),
@@ -135,14 +135,14 @@ def test_a_file_of_another_artifact_is_not_known(app: Path, mar: Registry, clien
 def test_a_directory_that_was_right_already_is_known_from_then_on(
     app: Path, client: Callable[..., Session], make: Make, tmp_path: Path
 ) -> None:
-    """As helm or an earlier marfetch unpacked it, with a cache that is gone later."""
+    """Another program may have unpacked the directory. It is recorded, so a later sync replaces it even without the cache."""
     forget()
     assert outcomes(sync(client(), make("reference: charts/app, version: 1.0.0, untar: true"), as_locked=True)) == {"app": "unchanged"}
     assert again(client, make, cache_dir=tmp_path / "fresh") == "replaced"
 
 
 def test_a_record_of_an_older_directory_is_renewed(app: Path, client: Callable[..., Session], make: Make) -> None:
-    """The state after a run that was killed just after it renamed the directory."""
+    """This state remains if a run is killed just after it has renamed the directory."""
     records = CreatedDirectories()
     records.put(app, CreatedDirectory(app.stat().st_ino + 1, {"old": "0" * 64}))
     sync(client(), make("reference: charts/app, version: 1.0.0, untar: true"), as_locked=True)
@@ -160,7 +160,7 @@ def test_edits_in_a_directory_that_was_right_already_are_not_replaced(app: Path,
 
 @pytest.mark.parametrize("name", ["src", ".", "..", "charts"])
 def test_a_publisher_does_not_choose_the_directory(mar: Registry, client: Callable[..., Session], make: Make, name: str) -> None:
-    """Neither by the title of the manifest, nor by the archive, nor by `Chart.yaml`."""
+    """The title of the manifest, the archive and `Chart.yaml` do not determine the directory."""
     layer = {"mediaType": HELM_CHART}
     top = "src" if name.startswith(".") else name
     data = chart(f"'{name}'", "1.0.1", top=top)
@@ -225,7 +225,7 @@ def test_pull_with_force_does_not_replace_a_directory_of_the_users(run: Run, mar
     assert (done.returncode, error["code"], error["path"], error["file"]) == (9, "directory-foreign", "toy", "main.py")
     assert "--force" in error["hint"]
     assert [path.name for path in own.iterdir()] == ["main.py"]
-    # Now that the archive is in the cache, it is said before any blob is asked for.
+    # The archive is cached now, so the error comes before any blob is requested.
     mar.asked.clear()
     assert run("pull", "aks/toy:1.2.3", "--untar", "--force").returncode == 9
     assert set(mar.kinds()) == {"manifest"}
@@ -283,7 +283,7 @@ BROKEN: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", BROKEN.values(), ids=BROKEN)
-def test_a_broken_record_is_none(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+def test_a_broken_record_counts_as_missing(tmp_path: Path, damage: Callable[[Path], object]) -> None:
     records = CreatedDirectories(tmp_path / "state")
     (tmp_path / "dir").mkdir()
     records.put(tmp_path / "dir", CreatedDirectory(1, {}))

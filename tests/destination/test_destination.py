@@ -38,7 +38,7 @@ def test_a_file_gets_its_name_and_nothing_else_stays(tmp_path: Path) -> None:
     assert path == tmp_path / "a" / "b" / "dir" / "x.bin"
     assert path.read_bytes() == DATA
     assert [one.name for one in path.parent.iterdir()] == ["x.bin"]
-    assert path.stat().st_nlink == 1  # users edit what they fetched; the cache must not change with it
+    assert path.stat().st_nlink == 1  # not a hard link: if users edit the file, the cache must not change
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o000, 0o644), (0o077, 0o600)])
@@ -149,7 +149,7 @@ def test_a_directory_that_is_swapped_for_a_link_meanwhile_leads_nowhere(tmp_path
     outside.mkdir()
 
     def open_blob() -> BinaryIO:
-        # The directory is open by now, so swapping its name does not redirect the write.
+        # The directory is already open, so renaming it does not redirect the write.
         (tmp_path / "out" / "dir").rename(tmp_path / "out" / "moved")
         (tmp_path / "out" / "dir").symlink_to(outside)
         return io.BytesIO(DATA)
@@ -159,7 +159,7 @@ def test_a_directory_that_is_swapped_for_a_link_meanwhile_leads_nowhere(tmp_path
     assert (tmp_path / "out" / "moved" / "x.bin").read_bytes() == DATA
 
 
-def test_a_destination_that_is_a_file_or_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_a_destination_that_is_a_file_or_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(StorageError) as caught:
         Destination(tmp_path / "file").put(wish(), blob(DATA, tmp_path))
@@ -192,12 +192,12 @@ def test_abandoned_temporary_files_are_swept(tmp_path: Path) -> None:
         placing.write(DATA)
         Destination(out).put(wish(), blob(DATA, tmp_path))
         parts = [one.name for one in out.iterdir() if one.name.endswith(".part")]
-        assert len(parts) == 1  # the one that is being written
+        assert len(parts) == 1  # the temporary file that is being written
         placing.publish()
     assert {one.name for one in out.iterdir()} == {"x.bin", "y.bin", other.name}
 
 
-def test_where_claims_cannot_be_told_old_parts_are_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_file_locks_only_old_parts_are_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from marfetch.destination import directory
 
     monkeypatch.setattr(directory, "claim", lambda _: None)

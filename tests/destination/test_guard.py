@@ -1,4 +1,4 @@
-"""Nothing is ever written into `.git`, or a name that some file system maps to it, because git runs hooks from it (CVE-2014-9390)."""
+"""marfetch never writes into `.git`, or into a name that a file system treats as `.git`, because git runs hooks there (CVE-2014-9390)."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def wish(name: str, unpacking: Unpacking | None = None, data: bytes = b"evil") -
 
 
 DOORS: dict[str, tuple[str, str]] = {
-    # the destination, the name in it; `link` leads to `.git`
+    # destination, file name below the destination; `link` is a link to `.git`
     "a name": ("out", "{}/config"),
     "a name further down": ("out", "a/{}/config"),
     "the last part of a name": ("out", "{}"),
@@ -173,7 +173,7 @@ ITEMS = {
 
 @pytest.mark.parametrize("item", ITEMS.values(), ids=ITEMS)
 @pytest.mark.parametrize("is_rehearsal", [False, True])
-def test_sync_refuses_it(client: Callable[..., Session], mar: Registry, make: Make, item: str, is_rehearsal: bool) -> None:
+def test_sync_refuses_to_write_into_git(client: Callable[..., Session], mar: Registry, make: Make, item: str, is_rehearsal: bool) -> None:
     mar.add_artifact("aks/plain", "1.0.0", ("config", b"evil"))
     mar.add_artifact("aks/titled", "1.0.0", (".git/config", b"evil"))
     mar.add_artifact("aks/hooks", "1.0.0", ("hooks.tgz" if "link" in item else ".git/hooks.tgz", targz(file("hooks/x", b"evil"))))
@@ -184,7 +184,7 @@ def test_sync_refuses_it(client: Callable[..., Session], mar: Registry, make: Ma
     try:
         (result,) = sync(client(), make(item), is_rehearsal=is_rehearsal)
         error: Error | None = result.error
-    except PolicyError as refusal:  # of a file that names such a place
+    except PolicyError as refusal:  # a payload or reference may name such a path
         error = refusal
     assert error is not None
     assert error.exit_code == 4

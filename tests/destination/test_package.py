@@ -23,7 +23,7 @@ def read(raw: bytes, *, digest: Digest | None = None) -> ChartFiles:
 
 
 def nested(levels: int) -> bytes:
-    """A chart within so many charts."""
+    """Return a chart that contains a packed sub-chart, and so on, to this number of levels."""
     raw = chart("sub", "1.0.0", file("sub/values.yaml", VALUES))
     for _ in range(levels):
         raw = chart("toy", "1.0.0", file("toy/charts/sub.tgz", raw))
@@ -99,7 +99,7 @@ def test_a_broken_chart_is_an_error(raw: bytes, digest: Digest | None, error: ty
         read(raw, digest=digest)
 
 
-def test_what_broken_subcharts_unpack_to_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_unpacked_bytes_of_broken_subcharts_count_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packed, "MAX_CHART", 3 << 20)
     bomb = gzipped_zeros(2 << 20, file("a/Chart.yaml", b"name: a\n"))
     found = with_subcharts({**{f"charts/{number}.tgz": bomb for number in range(5)}, "charts/good.tgz": nested(0)})

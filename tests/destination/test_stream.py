@@ -35,7 +35,7 @@ def test_only_what_cannot_be_replaced_is_a_stream(tmp_path: Path, monkeypatch: p
     assert [stream_path(text) for text in ("/dev/null", "link", "pipe")] == [Path("/dev/null"), Path("link"), Path("pipe")]
     assert [stream_path(text) for text in ("file", "./-", "new", ".", "dangling", "to-file", "file/x")] == [None] * 7
     with (tmp_path / "file").open() as opened:
-        assert stream_path(f"/dev/fd/{opened.fileno()}") is not None, "an open file is written to, never replaced in /dev"
+        assert stream_path(f"/dev/fd/{opened.fileno()}") is not None, "marfetch writes to the open file, and never replaces it in /dev"
 
 
 @pytest.mark.parametrize("held", [DATA[:-1] + b"x", DATA[:-1], DATA + b"x", b""])

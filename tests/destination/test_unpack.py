@@ -36,10 +36,10 @@ from ..world.archives import chart, directory, file, gzipped_zeros, header, long
 from ..world.paths import ROOT
 from ..world.unpacking import TOY, seen, state, unpack, wish
 
-# -- what is taken
+# -- archives that are unpacked
 
 
-def test_files_and_directories_come_as_they_are(tmp_path: Path) -> None:
+def test_files_and_directories_are_unpacked_unchanged(tmp_path: Path) -> None:
     data = targz(directory("a/"), file("a/x", b"one"), directory("a/empty"), file("b/c/y", b""), file("top", b"x" * 600_000))
     assert unpack(tmp_path / "out", data) == tmp_path / "out" / "toy"
     assert seen(tmp_path / "out") == {
@@ -78,7 +78,7 @@ TAKEN: dict[str, tuple[bytes, dict[str, bytes | None]]] = {
 
 
 @pytest.mark.parametrize(("data", "content"), TAKEN.values(), ids=TAKEN)
-def test_what_honest_programs_write_is_taken(tmp_path: Path, data: bytes, content: dict[str, bytes | None]) -> None:
+def test_archives_of_correct_programs_are_accepted(tmp_path: Path, data: bytes, content: dict[str, bytes | None]) -> None:
     assert seen(unpack(tmp_path / "out", data)) == content
 
 
@@ -110,11 +110,11 @@ def test_only_the_right_to_execute_is_kept_and_the_umask_counts(tmp_path: Path, 
     assert modes == {"toy": executable, "plain": plain, "run": executable, "secret": plain, "d": executable}
 
 
-# -- what is refused
+# -- archives that are refused
 
 RIGHT_TO_LEFT = "a\u202etxt.exe"
 REFUSED: dict[str, tuple[bytes, str]] = {
-    # C01, P01: elsewhere
+    # C01, P01: paths that lead out of the directory
     "..": (file("../x"), "`..`"),
     ".. in the middle": (file("a/../../x"), "`..`"),
     ". in the middle": (file("a/./x"), "`.`"),
@@ -130,7 +130,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     ".. in a prefix": (file("x", prefix=b"../a"), "`..`"),
     ".. in a PAX header": (pax({"path": "../x"}) + file("x"), "`..`"),
     ".. in a long name of GNU tar": (long_name("../x") + file("x"), "`..`"),
-    # P02, P03: names
+    # P02, P03: unsafe names
     "a NUL": (pax({"path": b"a\0b"}) + file("x"), "U+0000"),
     "a NUL in a long name": (long_name(b"a\0b") + file("x"), "U+0000"),
     "an escape": (file("a\x1b[2Jb"), "U+001B"),
@@ -149,7 +149,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "a file with a slash": (file("a/"), "empty"),
     "256 bytes of name": (pax({"path": "n" * 256}) + file("x"), "255 bytes"),
     "a path of 1025 bytes": (pax({"path": "/".join(["n" * 40] * 24 + ["n" * 41])}) + file("x"), "1024 bytes"),
-    # C02: other things than files and directories
+    # C02: members that are neither files nor directories
     "a symbolic link": (header("x", sort=b"2", link=b"y"), "symbolic link"),
     "a symbolic link that leads out": (header("x", sort=b"2", link=b"../../etc"), "symbolic link"),
     "a symbolic link with a long name": (file("././@LongLink", b"y\0", sort=b"K") + header("x", sort=b"2"), "link"),
@@ -164,7 +164,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "a multi-volume part": (header("x", sort=b"M", magic=b"ustar  \0"), "type 'M'"),
     "an unknown type": (header("x", sort=b"\xff"), "type"),
     "a directory with content": (header("x", 3, sort=b"5") + padded(b"abc"), "directory with content"),
-    # P04, C03: twins
+    # P04, C03: names that clash
     "a file twice": (file("x") + file("x", b"2"), "twice"),
     "a directory twice": (directory("x") + directory("x/"), "twice"),
     "twins in case": (file("a/Readme") + file("a/README"), "same as `Readme`"),
@@ -175,7 +175,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "a directory's name for a file": (file("x/y") + file("x"), "other members need a directory"),
     "a stated directory's name for a file": (directory("x") + file("x"), "twice"),
     "a file's name for a directory": (file("x") + directory("x"), "twice"),
-    # two readers, two readings
+    # headers that two tar programs read differently
     "another size in a PAX header": (pax({"size": "512"}) + file("x", b"1"), "two sizes"),
     "a negative size in a PAX header": (pax({"size": "-1"}) + file("x", b"1"), "two sizes"),
     "another character set": (pax({"hdrcharset": "BINARY"}) + file("x", b"1"), "UTF-8"),
@@ -186,7 +186,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize(("members", "rule"), REFUSED.values(), ids=REFUSED)
-def test_what_is_no_plain_file_at_a_plain_name_is_refused_and_nothing_stays(tmp_path: Path, members: bytes, rule: str) -> None:
+def test_an_unsafe_member_is_refused_and_nothing_stays(tmp_path: Path, members: bytes, rule: str) -> None:
     data = targz(file("first", b"1"), members, file("last", b"1"))
     (tmp_path / "out").mkdir()
     with pytest.raises(PolicyError) as caught:
@@ -244,7 +244,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize(("data", "reason"), BROKEN.values(), ids=BROKEN)
-def test_what_is_no_whole_archive_is_malformed_and_nothing_stays(tmp_path: Path, data: bytes, reason: str) -> None:
+def test_an_incomplete_archive_is_malformed_and_nothing_stays(tmp_path: Path, data: bytes, reason: str) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(IntegrityError) as caught:
         unpack(tmp_path / "out", data)
@@ -276,7 +276,7 @@ def limited(out: Path, data: bytes, expected: ExpectedChart | None = None) -> st
     return caught.value.message
 
 
-def test_there_is_a_largest_number_of_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_members_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MAX_MEMBERS", 50)
     names = [f"d/{number}" for number in range(50)]
     assert len(seen(unpack(tmp_path / "good", targz(*map(file, names[:49]))))) == 50
@@ -297,21 +297,21 @@ def test_20_001_members_are_too_many() -> None:
         next(members)
 
 
-def test_there_is_a_largest_depth(tmp_path: Path) -> None:
+def test_the_depth_of_an_archive_is_limited(tmp_path: Path) -> None:
     deep = "/".join(["d"] * 64)
     assert len(seen(unpack(tmp_path / "good", targz(pax({"path": deep}), file("x"))))) == 64
     assert "65 parts" in limited(tmp_path / "out", targz(pax({"path": f"{deep}/x"}), file("x")))
     assert "200 parts" in limited(tmp_path / "out", targz(pax({"path": "/".join(["d"] * 200)}), directory("x")))
 
 
-def test_there_is_a_largest_member(tmp_path: Path) -> None:
+def test_the_size_of_a_member_is_limited(tmp_path: Path) -> None:
     assert "5242881 bytes" in limited(tmp_path / "out", targz(header("toy/x", (5 << 20) + 1)), TOY)
     assert str(limits.MAX_FILE) in limited(tmp_path / "out", targz(header("x", limits.MAX_FILE + 1)))
     huge = b"\x80" + (1 << 80).to_bytes(11, "big")
     assert str(1 << 80) in limited(tmp_path / "out", targz(header("x", size_field=huge)))
 
 
-def test_there_is_a_largest_extended_header(tmp_path: Path) -> None:
+def test_the_size_of_an_extended_header_is_limited(tmp_path: Path) -> None:
     for sort in (b"x", b"g", b"L"):
         assert "extended header has 1073741824 bytes" in limited(tmp_path / "out", targz(header("x", 1 << 30, sort=sort)))
 
@@ -320,7 +320,7 @@ def test_a_chart_file_has_a_largest_size(tmp_path: Path) -> None:
     assert "`Chart.yaml`" in limited(tmp_path / "out", targz(file("toy/Chart.yaml", b"#" * (1 << 20) + b"x")), TOY)
 
 
-def test_there_is_a_largest_archive_when_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_unpacked_size_of_an_archive_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MAX_CHART", 30 << 10)
     monkeypatch.setattr(limits, "MAX_UNPACKED", 60 << 10)
     text = os.urandom(20 << 10)
@@ -384,7 +384,7 @@ def test_the_directory_of_a_chart_in_its_archive_may_have_any_name(tmp_path: Pat
 
 
 def windows(*names: str) -> bytes:
-    """A chart as `helm package` wrote it on Windows."""
+    """Return a chart with backslashes in its names, as `helm package` wrote it on Windows."""
     text = b"name: toy\nversion: 1.2.3\n"
     return targz(file("toy\\Chart.yaml", text), *(file(name, b"1") for name in names))
 
@@ -402,7 +402,7 @@ def test_a_chart_packed_on_windows_is_taken(tmp_path: Path) -> None:
         *("toy/a\\b", "toy\\Chart.yaml", "toy/Chart.yaml", "toy\\chart.yaml"),
     ],
 )
-def test_what_leads_elsewhere_on_windows_is_refused_in_a_chart_too(tmp_path: Path, name: str) -> None:
+def test_windows_paths_out_of_the_directory_are_refused_in_a_chart_too(tmp_path: Path, name: str) -> None:
     with pytest.raises(PolicyError) as caught:
         unpack(tmp_path / "out", windows(name), TOY)
     assert caught.value.code in ("member-refused", "chart-refused")
@@ -644,7 +644,7 @@ def test_bytes_that_are_not_those_of_the_descriptor_are_that_and_nothing_else(tm
             destination.put(wish(wanted, TOY), lambda wanted=wanted: io.BytesIO(change(wanted)))  # type: ignore[misc]
         assert caught.value.code in ("size-mismatch", "digest-mismatch")
         assert seen(tmp_path / "out") == {}
-    # An archive like this cannot be compared with a directory, wherever the difference is.
+    # The mismatch is reported even if the directory differs from the archive before the changed byte.
     place = unpack(tmp_path / "out", data, TOY)
     for name in ("mine", "Chart.yaml"):
         (place / name).write_bytes(b"mine")
@@ -653,7 +653,7 @@ def test_bytes_that_are_not_those_of_the_descriptor_are_that_and_nothing_else(tm
         assert caught.value.code in ("size-mismatch", "digest-mismatch")
 
 
-# -- others meanwhile
+# -- other processes that change the directory during unpacking
 
 SWAPPED = targz(file("sub/one", b"1"), file("other/two", b"2"), file("sub/three", b"3"), file("sub/deep/four", b"4"))
 
@@ -726,7 +726,7 @@ def test_a_directory_that_others_change_meanwhile_leads_nowhere_and_is_not_publi
     assert caught.value.code == "file-unusable"
     assert calls >= 100
     assert {name: data for name, data in seen(outside).items() if not name.startswith("moved")} == {"victim": b"mine"}
-    # Into a directory that is not the one that was made, nothing is written at all.
+    # marfetch writes nothing into a directory that it did not create.
     assert ("three" in opened) is (swap not in (swap_for_link, swap_for_directory))
     assert seen(out) == {}
 
@@ -758,7 +758,7 @@ def test_a_link_where_directories_are_unpacked_is_refused(tmp_path: Path) -> Non
     assert seen(tmp_path / "real") == {}
 
 
-# -- killed, interrupted, full
+# -- killed and interrupted runs, and full disks
 
 
 KILLED = """
@@ -781,7 +781,7 @@ Destination(Path({out!r})).put(wish(chart(), TOY), lambda: io.BytesIO(chart()), 
 
 @contextmanager
 def stopped(out: Path, at: int) -> Iterator[subprocess.Popen[str]]:
-    """A process that stops in the middle of unpacking."""
+    """Start a process that stops in the middle of unpacking."""
     code = KILLED.format(root=str(ROOT), out=str(out), at=at)
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -797,7 +797,7 @@ def test_a_killed_run_leaves_the_old_content_and_a_hidden_part_that_the_next_one
     (out / "toy").mkdir(parents=True)
     (out / "toy" / "mine").write_bytes(b"mine")
     with stopped(out, at) as process:
-        # While the process lives, its temporary file is not swept.
+        # While the process exists, another run does not delete its temporary directory.
         other = targz(file("x"))
         with Destination(out) as destination:
             destination.put(wish(other, name="other"), lambda: io.BytesIO(other))
@@ -863,12 +863,12 @@ def test_a_run_that_is_killed_anywhere_leaves_the_old_or_the_new(tmp_path: Path)
     code = EVERYWHERE.format(root=str(ROOT), out=str(tmp_path / "out"))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) >= 20  # so many moments there were
+    assert int(done.stdout) >= 20  # the number of moments at which the test interrupted the run
 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, SystemExit, MemoryError, RuntimeError])
 @pytest.mark.parametrize("at", [1, 3])
-def test_whatever_ends_it_takes_the_part_away(tmp_path: Path, failure: type[BaseException], at: int) -> None:
+def test_every_end_of_the_command_deletes_the_part(tmp_path: Path, failure: type[BaseException], at: int) -> None:
     calls = 0
 
     def check() -> None:
@@ -904,7 +904,7 @@ FULL = {
 
 
 @pytest.mark.parametrize(("options", "members"), FULL.values(), ids=FULL)
-def test_a_full_disk_leaves_what_was_there(disk: Callable[[str], Path], options: str, members: Sequence[bytes]) -> None:
+def test_a_full_disk_keeps_existing_files(disk: Callable[[str], Path], options: str, members: Sequence[bytes]) -> None:
     out = disk(options) / "out"
     (out / "toy").mkdir(parents=True)
     (out / "toy" / "mine").write_bytes(b"mine")
@@ -915,7 +915,7 @@ def test_a_full_disk_leaves_what_was_there(disk: Callable[[str], Path], options:
     assert seen(out) == {"toy": None, "toy/mine": b"mine"}
 
 
-def test_all_of_it_is_forced_to_the_disk_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_files_are_flushed_before_they_get_their_final_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     forced: set[int] = set()
     before: list[set[int]] = []
     fsync, publish = os.fsync, Directory.publish_directory
@@ -961,13 +961,13 @@ def test_a_disk_that_fails_at_any_step_leaves_nothing(tmp_path: Path, monkeypatc
             if calls <= at:
                 break
             if out.exists() and name != "fsync":
-                # A record that cannot be kept is no failure: all is there then.
+                # If the record cannot be written, the run succeeds, because all files are complete.
                 assert bool(seen(out)) is not is_failed, (name, at)
             at += 1
         assert at >= 2
 
 
-# -- any archive at all
+# -- random archives
 
 PARTS = st.sampled_from(["a", "b", "A", "..", ".", "", "é", "e\u0301", "con", "x.", "c:", "a\\b", "~", "-rf", "$(x)", "d" * 90])
 PATHS = st.lists(PARTS, min_size=1, max_size=4).map("/".join)
@@ -1003,7 +1003,7 @@ def test_any_archive_comes_whole_or_not_at_all_and_nothing_is_written_elsewhere(
         assert {path.name for path in Path(scratch).iterdir()} == {"a"}
         assert {path.name for path in out.parent.iterdir()} == {"out"}
         assert {path.name for path in out.iterdir()} == {"mine", "toy"}
-        # The standard library's reader sees the very same.
+        # The standard library reads the same files.
         with tarfile.open(fileobj=io.BytesIO(data)) as archive:
             theirs = {posixpath.normpath(member.name): member for member in archive}
             ours = seen(out / "toy")

@@ -162,7 +162,7 @@ def test_a_document_becomes_one_level() -> None:
     assert flat({"a": {"b.c": [1, {"d": None}], "e": {}}, "f": []}) == {'a."b.c"[0]': 1, 'a."b.c"[1].d': None, "a.e": {}, "f": []}
 
 
-def test_what_python_takes_for_one_value_may_be_two() -> None:
+def test_values_that_python_treats_as_equal_can_differ() -> None:
     assert [change.path for change in changed_keys({"a": 1, "b": 1, "c": 1}, {"a": True, "b": 1.0, "c": 1})] == ["a", "b"]
 
 
@@ -203,10 +203,11 @@ def test_a_comparison_has_a_number_of_steps(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(changes, "MAX_STEPS", 100_000)
     checks: list[int] = []
     lines = LineDiff(lambda: checks.append(1))
-    old, new = ("".join(f"{mark}{number}\nx{number % 101}\n" for number in range(10_000)) for mark in "uv")  # cubic for difflib
+    # For these texts, difflib needs cubic time.
+    old, new = ("".join(f"{mark}{number}\nx{number % 101}\n" for number in range(10_000)) for mark in "uv")
     assert lines.unified(old, new)[-1].endswith("more lines)")
     assert len(checks) < 100
-    # The next text still gets a correct diff, if not the shortest.
+    # The diff of the next text is still correct, but may not be the shortest.
     lines.unified(old, new)
     assert set(lines.unified("a\nb\n" * 100_00, "a\nc\n" * 100_00)) >= {"-a", "-b"}
 
@@ -226,7 +227,7 @@ def test_images_have_a_length() -> None:
     assert find_images({"values.yaml": f"image: x/{'y' * 5_000}\nsideImage: x/z:1\n".encode()}).images == ("x/z:1",)
 
 
-# -- as it is shown
+# -- output
 
 
 def hostile(client: Session, mar: Registry) -> Difference:
@@ -238,7 +239,7 @@ def hostile(client: Session, mar: Registry) -> Difference:
 def test_markdown_reads_nothing_of_what_it_shows(client: Callable[..., Session], mar: Registry) -> None:
     text = markdown_of([("foo", hostile(client(), mar))])
     assert "\x1b" not in text
-    assert "````diff" in text  # longer than the run of backticks inside
+    assert "````diff" in text  # the fence is longer than the backticks in the text
     assert "`` annotation x\\|`y ``" in text
     outside = [line for line in text.split("````")[0].splitlines() if "<b>" in line]
     assert all("`" in line.partition("<b>")[0] for line in outside)

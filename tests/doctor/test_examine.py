@@ -40,7 +40,7 @@ from ..world.real import free_port
 from ..world.registry import BLOCKED, MSEDGE, Registry
 from ..world.tls import DATA_NAME, server_context
 
-LONGEST_STEP = examination.PATIENCE  # before the fixture makes it shorter
+LONGEST_STEP = examination.PATIENCE  # read before a fixture shortens it
 Look = Callable[..., Diagnosis]
 
 
@@ -52,7 +52,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def look(heard: Heard, mar: Registry) -> Look:
-    """Examine an endpoint, by default the twisted registry."""
+    """Return a function that examines an endpoint, by default the test registry."""
 
     def call(endpoint: Endpoint | None = None, **options: Any) -> Diagnosis:
         own = Endpoint.parse(f"http://{mar.host}", (mar.data_host,))
@@ -70,7 +70,7 @@ def one(found: Diagnosis, name: str) -> Finding:
 
 
 def resolving(monkeypatch: pytest.MonkeyPatch, answers: dict[int, list[str]]) -> None:
-    """The name service gives these addresses for every name, by family."""
+    """Make every DNS lookup return these addresses, by address family."""
 
     def ask(host: str, port: int, family: int = 0, kind: int = 0, *_: int) -> list[Any]:
         found = [(one, address) for one in answers for address in answers[one] if family in (0, one)]
@@ -84,7 +84,7 @@ def resolving(monkeypatch: pytest.MonkeyPatch, answers: dict[int, list[str]]) ->
     monkeypatch.setattr(socket, "getaddrinfo", ask)
 
 
-# -- all is well
+# -- no faults
 
 
 def test_a_good_registry_has_no_fault(look: Look) -> None:
@@ -123,7 +123,7 @@ def test_a_wrong_reference_is_a_fault_of_its_own(look: Look) -> None:
     assert "404" in one(found, "manifest").saw
 
 
-# -- the way there
+# -- the network path
 
 
 @pytest.mark.slow
@@ -142,7 +142,7 @@ def test_a_refused_connection_is_not_a_dropped_one(look: Look) -> None:
     assert "dropped" not in one(found, "connection").means
 
 
-def test_a_name_that_does_not_resolve_is_said(look: Look) -> None:
+def test_a_host_name_that_does_not_resolve_is_reported(look: Look) -> None:
     found = look(Endpoint.parse("https://registry.invalid"))
     assert faults(found) == ["dns"]
     assert "`registry.invalid` does not resolve" in one(found, "dns").saw
@@ -177,7 +177,7 @@ def test_an_answer_that_is_not_the_public_one_is_seen(
 
 @pytest.fixture(scope="module")
 def ca() -> trustme.CA:
-    """The certificate of an inspecting proxy."""
+    """Create the certificate authority of a proxy that inspects TLS."""
     return trustme.CA(organization_name="Inspecting Corp")
 
 
@@ -247,7 +247,7 @@ def test_mar_is_examined_through_the_proxy(look: Look, official: Registry, ca_fi
         found = look(GLOBAL, ca_file=ca_file)
     assert faults(found) == []
     assert DATA_NAME in one(found, "redirect").saw
-    # The certificate is trusted here, and still not Microsoft's.
+    # The certificate is trusted, but Microsoft does not use its issuer.
     assert one(found, "interception").status == "warning"
     assert "Inspecting Corp" in one(found, "interception").saw
 
@@ -390,7 +390,7 @@ def test_a_slow_registry_ends_with_the_time(look: Look, monkeypatch: pytest.Monk
     assert "registry" not in {finding.id for finding in found.findings}
 
 
-def test_the_whole_takes_less_than_twenty_seconds() -> None:
+def test_the_doctor_takes_less_than_twenty_seconds() -> None:
     assert examination.WHOLE + LONGEST_STEP < 20
 
 
@@ -444,7 +444,7 @@ def test_helm_is_asked_its_version(look: Look, tool: Callable[[str], Path], monk
     assert "Helm v4" in one(look(), "helm").saw
 
 
-# -- what it says
+# -- texts of the findings
 
 
 def test_a_finding_can_be_shown_to_others() -> None:
@@ -471,7 +471,7 @@ def test_a_fault_is_exit_code_1_and_the_answer_is_still_one_object(call: Call, m
     assert "create-ticket" in document["data"]["support"]["ticket"]
 
 
-def test_what_is_wrong_is_followed_by_what_to_do(call: Call, mar: Registry) -> None:
+def test_a_problem_is_followed_by_what_to_do(call: Call, mar: Registry) -> None:
     mar.on("base").answers(429, "", retry_after="30")
     code, out, _ = call("doctor")
     lines = out.splitlines()
@@ -482,7 +482,7 @@ def test_what_is_wrong_is_followed_by_what_to_do(call: Call, mar: Registry) -> N
 
 
 def test_a_host_that_asked_for_a_pause_is_left_alone_by_the_doctor_too(call: Call, mar: Registry, client: Callable[..., Session]) -> None:
-    with client() as one:  # a cache, as the last pull has left it
+    with client() as one:  # create a cache, as a pull would do
         cache = one.cache.root
     mar.on("tags").answers(429, "Ref A: x", retry_after="300")
     assert "fault\tthrottle" in call("doctor")[1]
@@ -513,7 +513,7 @@ def test_the_other_official_registry_is_only_connected_to(look: Look, monkeypatc
 
 @pytest.mark.slow
 def test_a_whole_network_that_drops_is_examined_in_time(tmp_path: Path) -> None:
-    """In a network namespace of its own, with an interface behind which nothing is: every packet vanishes."""
+    """Run in a separate network namespace, in which every packet is dropped."""
     inside = (
         "ip link set lo up && ip link add d0 type ifb && ip link set d0 up && ip addr add 192.0.2.1/24 dev d0 && ip route add default dev d0"
         f" && exec {sys.executable} -c \"import socket; from marfetch.__main__ import main;"
@@ -528,7 +528,7 @@ def test_a_whole_network_that_drops_is_examined_in_time(tmp_path: Path) -> None:
     except FileNotFoundError:
         pytest.skip("this machine has no `unshare`")
     if not done.stdout:
-        pytest.skip(f"no network namespace can be made here: {done.stderr.strip()[-200:]}")
+        pytest.skip(f"cannot create a network namespace here: {done.stderr.strip()[-200:]}")
     document = json.loads(done.stdout)
     assert done.returncode == 1
     assert [found["id"] for found in document["data"]["findings"] if found["status"] == "fault"] == ["connection"]

@@ -20,25 +20,25 @@ from ..world.world import World, official_world
 
 @pytest.fixture
 def world(mar: Registry, tmp_path: Path) -> World:
-    """A misbehaving registry, and marfetch beside it (`world.py`)."""
+    """Create the environment of a fault test: a registry that can misbehave, and marfetch as a process (`world.py`)."""
     return World(mar, tmp_path / "world")
 
 
 @pytest.fixture
 def secure(secure: Registry, ca_file: str, tmp_path: Path) -> World:
-    """A registry of the user's own, by https."""
+    """Create the same environment with https, as for a registry of the user."""
     return World(secure, tmp_path / "world", {"SSL_CERT_FILE": ca_file})
 
 
 @pytest.fixture
 def official(official: Registry, ca_file: str, tmp_path: Path) -> Iterator[tuple[World, Proxy]]:
-    """A registry under MAR's own names, and the proxy that leads there. All other connections and all name lookups are forbidden."""
+    """Create the same environment with MAR's host names, and the proxy that leads to it. Other connections and name lookups are forbidden."""
     with Proxy({"mcr.microsoft.com": official.port, DATA_NAME: official.data_port}) as proxy:
         yield official_world(official, proxy, tmp_path / "world", ca_file), proxy
 
 
 def without_privileges() -> None:
-    """Drop root's capabilities to ignore file modes (capabilities(7)); for a program that is about to start."""
+    """Drop root's capabilities to ignore file modes (capabilities(7)). Use it as `preexec_fn` of a process."""
     library = ctypes.CDLL(None, use_errno=True)
     for capability in (1, 2, 3):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER
         library.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
@@ -46,7 +46,7 @@ def without_privileges() -> None:
 
 @pytest.fixture
 def plain(tmp_path: Path) -> dict[str, Any]:
-    """Options of a command that obeys file modes, even when root runs the tests."""
+    """Return the options for a command that obeys file modes even if root runs the tests."""
     if os.geteuid() != 0:
         return {}
     closed = tmp_path / "closed"
@@ -59,7 +59,7 @@ def plain(tmp_path: Path) -> dict[str, Any]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """Check that a test has seen the exit codes of its rows."""
+    """Check that a test has produced at least one of the exit codes in each of its rows."""
     outcome = yield
     codes: set[int] = set()
     for fixture in pyfuncitem.funcargs.values():
@@ -70,5 +70,5 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
         told = mark.args[3]
         if told is not None and codes:
             told = {told} if isinstance(told, int) else set(told)
-            assert told & codes, f"{mark.args[0]} promises {told}, but the commands ended with {codes}"
+            assert told & codes, f"{mark.args[0]} expects the exit codes {told}, but the commands ended with {codes}"
     return outcome

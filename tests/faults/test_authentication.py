@@ -18,7 +18,7 @@ MADE = {"foo.bin": DATA}
 
 
 def logged_in(world: World, host: str) -> str:
-    """The user has logged in to this host with Docker, and has a `.netrc`; gives what must not be shown."""
+    """Write Docker's configuration and a `.netrc` with a login for this host. Return the secret, which must never be shown."""
     packed = world.secret(base64.b64encode(f"me:{world.secret('pa55word')}".encode()).decode())
     (world.home / ".docker").mkdir()
     (world.home / ".docker" / "config.json").write_text(json.dumps({"auths": {host: {"auth": packed}}}))
@@ -53,7 +53,7 @@ def test_an_anonymous_token_is_fetched_and_used(world: World) -> None:
     code=0,
 )
 @pytest.mark.parametrize("between", [", ", "\n"], ids=["one header", "two headers"])
-def test_a_token_is_found_beside_another_way(world: World, between: str) -> None:
+def test_a_token_is_found_next_to_another_scheme(world: World, between: str) -> None:
     world.artifact("aks/foo", DATA)
     world.registry.token = world.secret("t0ken")
     world.registry.challenge = f'Negotiate, Basic realm="own"{between}Bearer realm="http://{world.registry.host}/token",service="own"'
@@ -166,7 +166,7 @@ def test_a_challenge_that_cannot_be_met_says_how_to_log_in(world: World) -> None
     code=7,
 )
 @pytest.mark.parametrize("scheme", ["Bearer", "Basic"])
-def test_credentials_that_are_never_taken_are_given_once(world: World, scheme: str) -> None:
+def test_credentials_that_are_never_accepted_are_sent_once(world: World, scheme: str) -> None:
     world.artifact("aks/foo", DATA)
     logged_in(world, world.registry.host)
     world.registry.token = world.secret("t0ken")
@@ -175,7 +175,7 @@ def test_credentials_that_are_never_taken_are_given_once(world: World, scheme: s
 
 
 @row("A03", "the realm fails, or returns junk or an invalid token", "Reports the failure without looping", code=7)
-def test_a_realm_that_gives_no_token_is_said(world: World) -> None:
+def test_a_realm_that_issues_no_token_is_reported(world: World) -> None:
     answers = [
         (200, b"junk"),
         (200, b'{"token": 7}'),
@@ -266,7 +266,7 @@ def test_credentials_that_are_repeated_are_not_shown(world: World, scheme: str) 
         (403, '{"errors":[{"code":"s3cretT0ken","message":"s3cretT0ken"}]}'),
     ],
 )
-def test_what_a_realm_says_is_not_shown(world: World, status: int, form: str) -> None:
+def test_the_response_of_a_realm_is_not_shown(world: World, status: int, form: str) -> None:
     world.artifact("aks/foo", DATA)
     world.secret("s3cretT0ken")
     world.registry.on("manifest").answers(401, WWW_Authenticate=f'Bearer realm="http://{world.registry.host}/token"')

@@ -10,17 +10,19 @@ import os
 import re
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from marfetch.__main__ import main
-from marfetch.bundle.format import FIRST
+from marfetch.bundle.format import FIRST, parse_record, record_bytes
 from marfetch.layout.readonly import MAX_MEMBERS
 from marfetch.oci import Digest
 
 from ..world.archives import END, directory, file, gzipped_zeros, header, pax
 from ..world.bundles import blob_names, members, rewritten
+from ..world.images import add_multi, add_naming_chart
 from ..world.registry import Registry
 from ..world.rows import row
 from ..world.serving import Serving
@@ -30,7 +32,7 @@ BIG = bytes(range(256)) * 40_000
 
 
 def make(world: World, output: str = "a.tar") -> Path:
-    """A small real bundle, made by the command."""
+    """Create a small bundle with `bundle create`."""
     for name in ("first", "second"):
         world.registry.add_artifact(f"aks/{name}", "1.0.0", (f"{name}.bin", name.encode()))
     world.registry.add_blob(b"{}")
@@ -45,7 +47,7 @@ _MADE: list[bytes] = []
 
 @pytest.fixture
 def bundle(world: World) -> Path:
-    """Made once; every test has a copy of its own."""
+    """Return a copy of a bundle that is created only once."""
     if not _MADE:
         _MADE.append(make(world).read_bytes())
     (world.here / "a.tar").write_bytes(_MADE[0])
@@ -150,11 +152,38 @@ def test_a_blob_too_many_in_a_layout_of_another_tool_is_passed_over(world: World
     assert "loaded/index.json" in ended.files
 
 
+@row(
+    "U01",
+    "the record says that the manifest of a wanted platform was left out",
+    "Compares the record with the lock, and loads nothing",
+    code=5,
+)
+def test_a_record_cannot_excuse_what_the_lock_wants(world: World) -> None:
+    _, children = add_multi(world.registry)
+    add_naming_chart(world.registry, f"{world.registry.host}/oss/web:2.1")
+    item = "{reference: charts/foo, images: true, platforms: [linux/amd64, windows/amd64]}"
+    (world.here / "marfetch.yaml").write_text(f"schema: 1\nartifacts: [{item}]\n")
+    world.run("lock", "--json").succeeded()
+    world.run("bundle", "create", "-o", "a.tar", "--json").succeeded()
+    gone = children[0]
+
+    def lying(files: Files) -> Files:
+        record = parse_record(files["bundle.json"], "a.tar")
+        omitted = {**record.omitted_manifests, gone.digest: gone.size}
+        files["bundle.json"] = record_bytes(replace(record, omitted_manifests=omitted))
+        return {name: data for name, data in files.items() if not name.endswith(gone.digest.encoded)}
+
+    rewritten(world.here / "a.tar", world.here / "x.tar", lying)
+    ended = refused(world, 5, "bundle-broken", "1 missing, 1 wrong")
+    for sort in ("missing", "wrong"):
+        assert [one["name"] for one in ended.document["data"][sort]] == [str(gone.digest)]
+
+
 # -- U02
 
 
 def appended(*more: bytes) -> Callable[[bytes], bytes]:
-    """Members in front of the end of the archive."""
+    """Return a function that appends members before the end of an archive."""
 
     def change(data: bytes) -> bytes:
         whole = data.rstrip(b"\0")
@@ -222,7 +251,7 @@ def test_a_bundle_that_is_cut_at_any_block_is_broken(
     for size in range(0, len(data), 512):
         path.write_bytes(data[:size])
         capsys.readouterr()
-        code = main(["bundle", "verify", str(path), "--json"])  # in this process: there are a hundred of them
+        code = main(["bundle", "verify", str(path), "--json"])  # run in this process, because there are a hundred cases
         said = json.loads(capsys.readouterr().out)
         assert (code, said["ok"]) == (5, False), size
         assert said["error"]["code"] in ("malformed", "bundle-broken"), said
@@ -264,7 +293,7 @@ def test_two_bundles_of_one_lock_are_the_same_bytes(world: World, mar: Registry,
 
 
 def with_large(world: World) -> tuple[Path, str]:
-    """A bundle with a blob of 10 MB, and where it is served."""
+    """Create a bundle with a blob of 10 MB. Return its path, and the path of the blob for `serve`."""
     world.registry.add_artifact("aks/large", "1.0.0", ("large.bin", BIG))
     world.registry.add_blob(b"{}")
     (world.here / "marfetch.yaml").write_text("schema: 1\nartifacts: [{reference: 'aks/large:1.0.0'}]\n")
@@ -274,7 +303,7 @@ def with_large(world: World) -> tuple[Path, str]:
 
 
 @row("U04", "another bundle replaces the file while it is served", "Continues to serve the bundle that it opened", code=0)
-def test_a_bundle_that_is_replaced_is_served_on(world: World) -> None:
+def test_a_bundle_that_is_replaced_is_still_served(world: World) -> None:
     path, target = with_large(world)
     kept = world.here / "kept.tar"
     kept.hardlink_to(path)
@@ -291,13 +320,13 @@ def test_a_bundle_that_is_replaced_is_served_on(world: World) -> None:
         assert serving.ask(target).body == BIG
         assert serving.ask("/v2/aks/large/manifests/1.0.0").status == 200
         kept.rename(other)
-        other.replace(path)  # as it was, for the look at what was there before
+        other.replace(path)  # restore the bundle, because the check of existing files expects it
         kept.hardlink_to(path)
 
 
 @row("U04", "another program overwrites or truncates the bundle while it is served", "Never serves wrong bytes as a complete blob", code=0)
 @pytest.mark.parametrize("how", ["overwritten", "cut"])
-def test_a_bundle_that_is_written_into_gives_nothing_wrong(world: World, how: str) -> None:
+def test_a_bundle_that_is_overwritten_is_never_served_with_wrong_bytes(world: World, how: str) -> None:
     path, target = with_large(world)
     content, before = path.read_bytes(), path.stat()
     with Serving(world, path) as serving:
@@ -316,13 +345,13 @@ def test_a_bundle_that_is_written_into_gives_nothing_wrong(world: World, how: st
                     got += piece
         head, _, body = bytes(got).partition(b"\r\n\r\n")
         length = int((re.search(rb"(?i)content-length: (\d+)", head) or [b"", b"-1"])[1])
-        # What was in the buffers of the system by then is right; if it came whole, all of it was.
+        # Bytes that were in buffers before the change are right. The body is complete only if all its bytes are right.
         assert body == BIG or len(body) < length, (len(body), length)
         for _ in range(3):
             try:
                 answer = serving.ask(target)
             except OSError:
-                continue  # it may close the connection without a response
+                continue  # the server may close the connection without a response
             assert answer.status != 200 or answer.body == BIG, answer.status
         with path.open("r+b") as mended:
             mended.write(content)

@@ -1,4 +1,4 @@
-"""B: bytes that are not what their descriptor says."""
+"""B: content that does not match its descriptor."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Twist = Callable[[Knob], object]
 
 
 def pulled(world: World, cases: dict[str, tuple[Twist, str]]) -> None:
-    """Each case in an artifact of its own, of which nothing is made, and which can be had afterwards."""
+    """Pull one artifact per case. Check that no file is written, and that a pull succeeds when the registry is honest again."""
     made = {}
     for number, (twist, _) in enumerate(cases.values()):
         data = bytes([number]) + DATA[1:]
@@ -33,7 +33,7 @@ def pulled(world: World, cases: dict[str, tuple[Twist, str]]) -> None:
         made[f"foo{number}.bin"] = data
     words = ("pull", *(f"aks/foo{number}:1" for number in range(len(cases))), "--json")
     codes = [code for _, code in cases.values()]
-    # One fresh try at most for each.
+    # At most one retry for each artifact.
     ended = world.run(*words).failed(5, codes[0], requests=5 * len(cases))
     assert [one["code"] for one in ended.failures] == codes
     for number, one in enumerate(ended.failures):
@@ -96,7 +96,7 @@ def test_a_descriptor_of_another_size_is_refused(world: World, off: int) -> None
 @row("B03", "an endless body", "Reads the expected size and one buffer at most", code=5)
 def test_a_body_without_end_is_read_to_its_size(world: World) -> None:
     world.artifact("aks/foo", DATA).sends_endlessly(b"x" * 4096)
-    large = DATA * 100  # so that much is read at a time
+    large = DATA * 100  # large enough to fill the read buffer
     world.artifact("aks/large", large).sends_endlessly(b"x" * 65536)
     ended = world.run(*PULL).failed(5, "size-mismatch", "aks/foo", requests=5)
     assert ended.received <= SIZE + 16 * 1024, ended
@@ -117,7 +117,7 @@ def test_an_announced_pebibyte_is_refused(world: World) -> None:
 )
 def test_a_descriptor_beyond_the_disk_is_refused(world: World, size: int, exit_code: int, code: str) -> None:
     if exit_code == 9 and shutil.disk_usage(world.root).free > size:
-        pytest.skip("there is room for a TiB here")
+        pytest.skip("the disk has a TiB of free space")
     layer = {"mediaType": "application/octet-stream", "digest": str(Digest.of(b"x")), "size": size}
     world.registry.add_artifact("aks/foo", "1", (None, b"x"), layers=[layer])
     ended = world.run(*PULL).failed(exit_code, code, requests=1)

@@ -50,7 +50,7 @@ def directory_in_its_place(path: Path) -> None:
 
 
 def link_in_its_place(path: Path) -> None:
-    # Even where the link leads to the right bytes: who can change where it leads can change them later.
+    # A link is refused even if its target has the right bytes, because the target can change later.
     moved = path.parents[3] / "elsewhere"
     path.rename(moved)
     path.symlink_to(moved)
@@ -75,7 +75,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 @row("L01", "a cached blob is truncated, altered, a directory, a link or a pipe", "Reports it and downloads the blob again", code=0)
 @pytest.mark.parametrize("name", DAMAGES)
-def test_a_blob_in_the_cache_that_is_not_what_its_name_says_is_fetched_anew(world: World, name: str) -> None:
+def test_a_corrupted_blob_in_the_cache_is_downloaded_again(world: World, name: str) -> None:
     add(world)
     world.run(*PULL).succeeded(made={"thing.bin": DATA})
     (world.cache / "elsewhere").write_bytes(b"")
@@ -90,7 +90,7 @@ def test_a_blob_in_the_cache_that_is_not_what_its_name_says_is_fetched_anew(worl
     world.run("cache", "verify", "--json").succeeded(requests=0)
 
 
-@row("L01", "the same with `--offline`", "Writes nothing and says that the blob is not in the cache", code=7)
+@row("L01", "a cached blob is corrupted, with `--offline`", "Writes nothing and says that the blob is not in the cache", code=7)
 def test_a_damaged_blob_is_not_placed_when_offline(world: World) -> None:
     add(world)
     world.run(*PULL).succeeded()
@@ -100,7 +100,7 @@ def test_a_damaged_blob_is_not_placed_when_offline(world: World) -> None:
 
 @row("L01", "a cached manifest is altered, a directory or a link", "Requests it again", code=0)
 @pytest.mark.parametrize("name", ["a flipped bit", "a directory", "a symbolic link"])
-def test_a_manifest_in_the_cache_that_is_not_what_its_name_says_is_asked_for_anew(world: World, name: str) -> None:
+def test_a_corrupted_manifest_in_the_cache_is_requested_again(world: World, name: str) -> None:
     add(world)
     digest = world.registry.manifests["aks/thing 1"]
     pinned = f"aks/thing@{Digest.of(digest[1])}"
@@ -143,7 +143,7 @@ def test_a_cache_that_cannot_be_written_is_read(world: World, plain: dict[str, A
 
 @row("L02", "a blob or a directory of the cache is unreadable", "Names the file and says what to do", code=9)
 @pytest.mark.parametrize("name", ["blob", "blobs"])
-def test_what_cannot_be_read_in_the_cache_is_named(world: World, plain: dict[str, Any], name: str) -> None:
+def test_an_unreadable_file_in_the_cache_is_named(world: World, plain: dict[str, Any], name: str) -> None:
     add(world)
     world.run(*PULL, **plain).succeeded()
     path = blob(world) if name == "blob" else world.cache / "blobs"
@@ -157,7 +157,7 @@ def test_what_cannot_be_read_in_the_cache_is_named(world: World, plain: dict[str
 @row("L02", "the cache belongs to another user", "Refuses to use it", code=4)
 def test_a_cache_of_another_user_is_refused(world: World, plain: dict[str, Any]) -> None:
     if os.geteuid() != 0:
-        pytest.skip("only root can give files to others")
+        pytest.skip("only root can change the owner of files")
     add(world)
     world.cache.mkdir(mode=0o700)
     os.chown(world.cache, NOBODY, NOBODY)
@@ -193,17 +193,17 @@ def test_a_file_in_the_place_of_the_cache_is_named(world: World) -> None:
 
 
 def mounted(place: Path, options: str) -> bool:
-    """Whether a file system in memory could be mounted there."""
+    """Mount a file system in memory, and return whether that succeeded."""
     line = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
     return os.geteuid() == 0 and subprocess.run(line, capture_output=True, check=False).returncode == 0
 
 
 @pytest.fixture
 def small_cache(world: World) -> Iterator[World]:
-    """The cache is a file system of 1 MiB."""
+    """Use a file system of 1 MiB for the cache."""
     world.cache.mkdir(mode=0o700)
     if not mounted(world.cache, "size=1m,mode=700"):
-        pytest.skip("no file system can be mounted here (that takes root)")
+        pytest.skip("cannot mount a file system here (this requires root)")
     try:
         yield world
     finally:
@@ -299,13 +299,13 @@ def test_a_cache_of_another_version_is_left_alone(world: World, name: str) -> No
 
 
 def project(world: World, *items: str) -> None:
-    """A project file."""
+    """Write a project file with these items."""
     (world.here / "marfetch.yaml").write_text("schema: 1\nartifacts:\n" + "".join(f"  - {{{item}}}\n" for item in items))
 
 
 @pytest.fixture
 def locked(world: World) -> World:
-    """A world with a lock of two artifacts."""
+    """Create a project with a lock of two artifacts."""
     for name in ("first", "second"):
         world.registry.add_artifact(f"aks/{name}", "1.0.0", (f"{name}.bin", name.encode()))
     project(world, "reference: aks/first, version: ^1", "reference: aks/second, version: ^1")
@@ -317,7 +317,7 @@ Edit = Callable[[bytes], bytes]
 
 
 def entries(change: Callable[[list[dict[str, Any]]], object]) -> Edit:
-    """An edit of the list of entries, written as marfetch writes it."""
+    """Return an edit that changes the list of entries, and writes the file as marfetch does."""
 
     def edit(data: bytes) -> bytes:
         document = json.loads(data)
@@ -417,7 +417,7 @@ def test_a_tag_that_was_moved_is_refused_until_it_is_upgraded(locked: World) -> 
 
 
 @row("L05", "the locked version disappears from the tag list", "Keeps it; `--upgrade` goes back to an older version and says so", code=0)
-def test_an_older_version_is_only_taken_by_an_upgrade_and_told(locked: World) -> None:
+def test_an_older_version_is_used_only_by_an_upgrade_with_a_warning(locked: World) -> None:
     registry = locked.registry
     registry.add_artifact("aks/first", "1.1.0", ("first.bin", b"newer"))
     locked.run("lock", "--upgrade", "--json", replaces=["marfetch.lock"]).succeeded()
@@ -489,7 +489,7 @@ def test_a_crash_between_two_artifacts_leaves_the_old_file_or_the_new_one(locked
         assert world.cache.is_dir()
         at += 1
     assert at > 2, "it was never killed"
-    # A record that the other thread was writing at that moment stays until it is a day old.
+    # A record that another thread was writing at that moment stays for a day.
     for path in (world.cache / "ingest").glob("*.json.*"):
         os.utime(path, (0, 0))
     ended = world.run(*words, replaces=["marfetch.lock", "a.tar"]).succeeded()
@@ -529,7 +529,7 @@ def test_the_order_of_odd_versions_is_total_and_does_not_depend_on_the_list(worl
         rest.append({str(one["tag"] if isinstance(one, dict) else one) for one in data["other"]})
     versions = [[version for version, _ in one] for one in shown]
     assert versions[0][0] in ("99999999999999999999999999.0.0", "9999999999.0.0")
-    # Precedence says nothing of build metadata (SemVer 2.0.0, 10); everything else has one place.
+    # Build metadata does not affect precedence (SemVer 2.0.0, 10). Without it, the order is unique.
     plain = [[version.partition("+")[0] for version in one] for one in versions]
     assert plain[0] == plain[1] == plain[2]
     assert plain[0][1:] == sorted(plain[0][1:], key=plain[0][1:].index)
@@ -552,7 +552,7 @@ def test_a_blob_that_a_suspended_process_holds_is_not_waited_for_without_end(wor
     part.parent.mkdir(parents=True, mode=0o700)
     world.cache.chmod(0o700)
     with part.open("wb") as file:
-        assert claim(file.fileno())  # as such a process has it
+        assert claim(file.fileno())  # lock the file, as the other process would
         file.write(DATA[:1])
         file.flush()
         ended = world.run("pull", "aks/held:1", "--json", limits={"NO_PROGRESS": 7.0})

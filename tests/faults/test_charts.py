@@ -27,7 +27,7 @@ PULL = ("pull", "aks/toy:1.2.3", "--untar", "-d", "out", "--json")
 
 
 def add(world: World, data: bytes, *, config: bytes = b'{"name":"toy"}') -> None:
-    """A chart, as `helm push` makes it."""
+    """Add a chart, as `helm push` does."""
     layer = {**descriptor_json(world.registry.add_blob(data)), "mediaType": HELM_CHART}
     described = {**descriptor_json(world.registry.add_blob(config)), "mediaType": HELM_CONFIG}
     raw = json.dumps({"schemaVersion": 2, "config": described, "layers": [layer]}).encode()
@@ -35,12 +35,12 @@ def add(world: World, data: bytes, *, config: bytes = b'{"name":"toy"}') -> None
 
 
 def untarred(world: World, data: bytes) -> Ended:
-    """The chart is pulled and unpacked over an older one of the same name; that one stays as it is where the new one is refused."""
+    """Pull and unpack the chart over an older version. If the new chart is refused, check that the older one is unchanged."""
     add(world, data)
     old = world.here / "out" / "toy"
     old.mkdir(parents=True, exist_ok=True)
     (old / "Chart.yaml").write_text("name: toy\nversion: 1.0.0\n")
-    # An earlier run of marfetch created it: otherwise it would not be replaced.
+    # Record that marfetch created the directory. Otherwise it would not be replaced.
     made = CreatedDirectory(old.stat().st_ino, {"Chart.yaml": sha256((old / "Chart.yaml").read_bytes())})
     CreatedDirectories(world.root / "state" / "marfetch").put(old.resolve(), made)
     replaces = ["out/toy", "out/toy/Chart.yaml"]
@@ -108,7 +108,7 @@ MODES = (
     code=0,
 )
 @pytest.mark.parametrize("is_chart", [True, False], ids=["chart", "archive"])
-def test_of_modes_only_the_right_to_execute_is_taken_and_not_in_charts(world: World, is_chart: bool) -> None:
+def test_only_the_execute_permission_is_kept_and_not_in_charts(world: World, is_chart: bool) -> None:
     data = targz(GOOD, *MODES)
     if is_chart:
         add(world, data)
@@ -127,9 +127,9 @@ def test_of_modes_only_the_right_to_execute_is_taken_and_not_in_charts(world: Wo
 
 @pytest.fixture
 def in_memory(mar: Registry) -> Iterator[World]:
-    """A world on a file system without a disk: an archive of very many files would wait for the disk at each of them."""
+    """Create the environment on a file system in memory, because flushing very many files to a disk is slow."""
     if not Path("/dev/shm").is_dir():
-        pytest.skip("no file system in memory here")
+        pytest.skip("there is no file system in memory here")
     with tempfile.TemporaryDirectory(dir="/dev/shm") as place:
         yield World(mar, Path(place) / "world")
 
@@ -253,7 +253,7 @@ NASTY = "\x1b[31mred\x1b[0m \u202egpj.exe\x07\rok: everything is fine"
 @pytest.mark.parametrize(
     "words", [["inspect", "aks/toy:1.2.3"], ["index", "aks/toy"], ["versions", "aks/toy", "--details"]], ids=lambda words: words[0]
 )
-def test_what_a_chart_says_of_itself_does_not_steer_a_terminal(world: World, words: list[str]) -> None:
+def test_texts_of_a_chart_do_not_control_a_terminal(world: World, words: list[str]) -> None:
     text = CHART + f"description: {json.dumps(NASTY)}\nappVersion: {json.dumps(NASTY)}\n".encode()
     config = {"name": "toy", "version": "1.2.3", "description": NASTY, "appVersion": NASTY, "keywords": [NASTY], "home": NASTY}
     add(world, targz(file("toy/Chart.yaml", text)), config=json.dumps(config).encode())
@@ -261,7 +261,9 @@ def test_what_a_chart_says_of_itself_does_not_steer_a_terminal(world: World, wor
         world.run(*words, *more).succeeded(made={})
 
 
-@row("C05", "the same chart, unpacked", "Writes its bytes unchanged and prints none of them", code=0)
+@row(
+    "C05", "escape sequences in the `Chart.yaml` of a chart that is unpacked", "Writes its bytes unchanged and prints none of them", code=0
+)
 def test_a_chart_with_escapes_is_unpacked_byte_by_byte(world: World) -> None:
     text = CHART + f"description: {json.dumps(NASTY)}\n".encode()
     ended = untarred(world, targz(file("toy/Chart.yaml", text))).succeeded()

@@ -23,23 +23,23 @@ LAYER = {"mediaType": "application/octet-stream", "digest": f"sha256:{sha256(DAT
 
 
 def manifest(**changes: Any) -> dict[str, Any]:
-    """A manifest with these fields changed; a field that is `...` is left out."""
+    """Return a manifest with these fields changed. A field with the value `...` is left out."""
     whole = {"schemaVersion": 2, "mediaType": OCI, "config": CONFIG, "layers": [LAYER], **changes}
     return {name: value for name, value in whole.items() if value is not ...}
 
 
 def layer(**changes: Any) -> dict[str, Any]:
-    """A manifest with one layer, whose fields are changed."""
+    """Return a manifest with one layer, with these fields of the layer changed."""
     return manifest(layers=[{name: value for name, value in {**LAYER, **changes}.items() if value is not ...}])
 
 
 def index(*entries: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """An index."""
+    """Return an index with these entries, and with these fields changed."""
     return {"schemaVersion": 2, "mediaType": INDEX, "manifests": list(entries), **changes}
 
 
 def pulled(world: World, cases: dict[str, Any], **options: Any) -> Ended:
-    """Each case as the manifest of an artifact of its own, all in one command; what is not bytes is written as JSON."""
+    """Pull one artifact per case in one command. The case is the manifest, as bytes or as a value to encode as JSON."""
     world.registry.add_blob(DATA)
     for number, case in enumerate(cases.values()):
         raw, media_type = case if isinstance(case, tuple) else (case, OCI)
@@ -49,7 +49,7 @@ def pulled(world: World, cases: dict[str, Any], **options: Any) -> Ended:
 
 
 def refused(world: World, cases: dict[str, Any], said: dict[str, str], *, codes: frozenset[str] = frozenset({"malformed"})) -> None:
-    """Each case is refused after its one request, with words that name what is wrong."""
+    """Check that each case is refused after one request, with a message that names the problem."""
     ended = pulled(world, cases, memory=150 << 20)
     assert ended.returncode in (4, 5), ended
     assert ended.kinds == ["manifest"] * len(cases), str(ended)
@@ -169,7 +169,7 @@ FORMS: dict[str, Any] = {
 )
 def test_a_document_of_another_form_is_refused(world: World) -> None:
     said = {"no layers": "`layers` is missing", "layers an object": "`layers`", "20,000 layers": "20000 entries", "a web page": "web page"}
-    # What the registry would not give out under these types.
+    # The honest registry would not send this manifest with these media types.
     world.registry.on("manifest", "case2/").answers(200, Content_Type=OCI)
     world.registry.on("manifest", "case4/").answers(200, b"<html>log in</html>", Content_Type="text/html")
     refused(world, FORMS, said, codes=frozenset({"malformed", "limit-passed"}))
@@ -205,7 +205,7 @@ WITHDRAWN: dict[str, tuple[dict[str, Any], str, str]] = {
 @row("M09", "an artifact manifest of OCI 1.1-rc; a Docker schema 1 manifest", "Refuses it and names the withdrawn format", code=4)
 def test_a_withdrawn_format_is_named(world: World) -> None:
     for number, (document, media_type, _) in enumerate(WITHDRAWN.values()):
-        # The registry would not give it out to a client that does not accept the type.
+        # The honest registry would not send it to a client that does not accept this media type.
         world.registry.on("manifest", f"case{number}/").answers(200, json.dumps(document), Content_Type=media_type)
     cases = {name: document for name, (document, _, _) in WITHDRAWN.items()}
     refused(world, cases, {name: words for name, (_, _, words) in WITHDRAWN.items()}, codes=frozenset({"manifest-withdrawn"}))
@@ -228,7 +228,7 @@ SIZES: dict[str, Any] = {
 
 
 @row("M05", "a size that is negative, a text, a fraction, true, null, missing, 2^63 or 10^400", "Refuses it and names the field", code=5)
-def test_sizes_that_are_none_are_refused(world: World) -> None:
+def test_invalid_sizes_are_refused(world: World) -> None:
     refused(world, SIZES, {name: "size" for name in SIZES if name != "400 digits"} | {"400 digits": "401 digits"})
 
 
@@ -250,7 +250,7 @@ DIGESTS: dict[str, Any] = {
     "Refuses it before it becomes part of a path or an address",
     code=5,
 )
-def test_digests_that_are_none_are_refused(world: World) -> None:
+def test_invalid_digests_are_refused(world: World) -> None:
     assert len(DIGESTS) == 27
     refused(world, DIGESTS, dict.fromkeys(DIGESTS, "digest"))
     assert not any(path.name == "passwd" for path in world.root.rglob("*"))

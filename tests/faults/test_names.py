@@ -17,7 +17,7 @@ KINDS = {"manifest"}
 
 
 def refused(world: World, titles: dict[str, Any], code: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """Pull one artifact for each title, all at once; gives what was said of each. Only manifests are asked for, and nothing is written."""
+    """Pull one artifact per title in one command, and return the error of each. Check that only manifests are requested."""
     for name, title in titles.items():
         world.registry.add_artifact(f"bad/{name}", "1", (title, DATA))
     references = [f"bad/{name}:1" for name in titles]
@@ -144,7 +144,7 @@ def test_two_references_whose_files_have_one_name_are_both_refused(world: World)
 
 
 def marked(world: World, data: bytes) -> None:
-    """An artifact as oras pushes a directory: an archive that asks to be unpacked."""
+    """Add an artifact as oras pushes a directory: an archive with the annotation to unpack it."""
     layer = {
         "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
         "digest": str(world.registry.add_blob(data).digest),
@@ -161,7 +161,7 @@ def test_an_archive_that_asks_to_be_unpacked_stays_a_file(world: World) -> None:
     world.run("pull", "bad/marked:1", "--json").succeeded(made={"data": data}, requests=3)
 
 
-@row("P05", "the same with `--untar`", "Refuses the link and writes nothing", code=4)
+@row("P05", "an archive with links out of its directory, with `--untar`", "Refuses the link and writes nothing", code=4)
 def test_an_archive_with_links_is_not_unpacked_where_the_user_asks_for_it_either(world: World) -> None:
     marked(world, targz(header("data/x", sort=b"2", link=b"../../outside"), file("data/x/kept.txt", b"changed")))
     world.run("pull", "bad/marked:1", "--untar", "--json").failed(4, "member-refused", "`data/x`", "symbolic link", requests=3)
@@ -185,7 +185,7 @@ def test_a_destination_that_is_a_link_is_not_followed(world: World, title: str) 
 
 
 def only_outside(world: World, ended: Ended, place: str) -> dict[str, str]:
-    """The files that a command has made beside the link that the test has made; nothing came to where that leads."""
+    """Return the new files, without the link that the test created. Check that the target of the link is unchanged."""
     assert [one.name for one in (world.root / "outside").iterdir()] == ["kept.txt"], ended
     assert (world.here / place).is_symlink()
     return {name: digest for name, digest in ended.files.items() if name != place}

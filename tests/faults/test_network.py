@@ -32,7 +32,7 @@ MADE = {"long.bin": DATA}
 
 
 def ranges(world: World) -> list[str | None]:
-    """The ranges that the data host was asked for."""
+    """Return the `Range` headers of the requests to the data host."""
     return [asked.headers.get("range") for asked in world.registry.asked if asked.kind == "data"]
 
 
@@ -45,7 +45,7 @@ def ranges(world: World) -> list[str | None]:
     "Retries three times, reports how many bytes arrived, and keeps them for the next run",
     code=7,
 )
-def test_a_body_that_always_stops_early_is_said_with_how_far_it_came(world: World) -> None:
+def test_a_body_that_always_stops_early_is_reported_with_the_received_bytes(world: World) -> None:
     world.artifact("aks/long", DATA).cuts_after(PART, times=1)
     world.on_data(DATA).cuts_after(0)
     ended = world.run(*PULL).failed(7, "cut", f"{PART} of {SIZE} bytes", "aks/long", "after 4 tries", "run the command again", requests=9)
@@ -60,7 +60,12 @@ def test_a_body_that_stops_early_once_is_resumed(world: World) -> None:
     assert ranges(world) == [None, f"bytes={PART}-"]
 
 
-@row("N02", "the same without `Content-Length`, so that the early end looks regular", "Notices the missing bytes and requests them", code=0)
+@row(
+    "N02",
+    "the connection closes early, and there is no `Content-Length`, so the end looks regular",
+    "Notices the missing bytes and requests them",
+    code=0,
+)
 def test_a_body_without_a_length_that_stops_early_once_is_resumed(world: World) -> None:
     world.artifact("aks/long", DATA).says(Content_Length=None).cuts_after(PART, times=1)
     world.run(*PULL).succeeded(made=MADE, requests=5)
@@ -81,7 +86,7 @@ def test_a_body_of_which_only_the_end_is_lost_is_whole(world: World, how: str) -
 
 
 @row("N03", "a TCP reset after 60,000 of 102,400 bytes", "Requests only the missing bytes", code=0)
-def test_after_a_reset_only_the_rest_comes_again(world: World) -> None:
+def test_after_a_reset_only_the_missing_bytes_are_requested(world: World) -> None:
     world.artifact("aks/long", DATA).resets_after(PART, times=1)
     ended = world.run(*PULL).succeeded(made=MADE, requests=5)
     assert ranges(world) == [None, f"bytes={PART}-"]
@@ -125,7 +130,7 @@ def test_a_rest_that_does_not_fit_is_never_spliced(world: World) -> None:
         world.artifact(f"aks/rest{number}", data, name=f"{name}.bin").cuts_after(PART, times=1)
         twist(world.on_data(data))
         made[f"{name}.bin"] = data
-    # For each: manifest, then three times the address and the body.
+    # For each artifact: the manifest, then three times the signed address and the body.
     world.run("pull", *(f"aks/rest{number}:1" for number in range(len(SPLICES))), "--json").succeeded(made=made, requests=7 * len(SPLICES))
     assert ranges(world).count(f"bytes={PART}-") == len(SPLICES)
 
@@ -187,7 +192,7 @@ def test_an_end_before_the_first_byte_once_is_outlasted(world: World) -> None:
 
 
 @row("N09", "the connection closes before the first byte, at every try", "Tries five times, then reports the failure", code=7)
-def test_an_end_before_the_first_byte_at_each_try_is_said(world: World) -> None:
+def test_a_connection_that_ends_before_the_first_byte_at_each_try_is_reported(world: World) -> None:
     world.artifact("aks/long", DATA)
     world.registry.on("manifest").closes_at_once()
     world.run(*PULL).failed(7, "cut", world.registry.host, "was cut", "after 5 tries", requests=5)
@@ -208,7 +213,7 @@ def test_a_stall_once_is_outlasted(world: World) -> None:
 
 
 @row("N10", "the body stalls at every try", "Gives up after four tries, reports `no data from …`, and keeps the bytes that arrived", code=7)
-def test_a_stall_at_each_try_is_said(world: World) -> None:
+def test_a_stall_at_each_try_is_reported(world: World) -> None:
     world.artifact("aks/long", DATA).stalls_after(PART, times=1)
     world.on_data(DATA).stalls_after(0)
     world.run(*PULL, limits=IDLE).failed(
@@ -217,7 +222,7 @@ def test_a_stall_at_each_try_is_said(world: World) -> None:
     world.recovers(*PULL, made=MADE)
 
 
-# A read of 64 KiB is given as long as the least rate needs for it.
+# A read of 64 KiB may take as long as it does at the minimum rate.
 BRISK = {**BRIEF, "IDLE_TIME": 2.0, "HEADER_TIME": 2.5, "GRACE": 0.5, "RATE_TIME": 2.0, "LEAST_RATE": 1 << 16}
 
 TRICKLES: dict[str, Callable[[Knob], object]] = {
@@ -348,12 +353,12 @@ def test_an_answer_with_two_ends_is_refused_with_what_follows(world: World, kind
     code=5,
 )
 @pytest.mark.parametrize("kind", ["manifest", "data"])
-def test_a_size_that_is_none_is_malformed(world: World, kind: str) -> None:
+def test_an_invalid_size_is_malformed(world: World, kind: str) -> None:
     strange(world, kind, NO_SIZES, 5, tries=1)
 
 
 def strange(world: World, kind: str, cases: dict[str, tuple[Callable[[Knob], object], str]], exit_code: int, *, tries: int) -> None:
-    """Each case in an artifact of its own."""
+    """Pull one artifact per case, and check the error of each."""
     for number, (twist, _) in enumerate(cases.values()):
         data = bytes([number]) + DATA[1:]
         knob = world.artifact(f"aks/strange{number}", data)
@@ -367,11 +372,11 @@ def strange(world: World, kind: str, cases: dict[str, tuple[Callable[[Knob], obj
     assert ended.received < 16 << 20
 
 
-# -- hosts that are not there
+# -- hosts that do not exist or do not respond
 
 
 def elsewhere(world: World, origin: str, *names: str) -> tuple[str, ...]:
-    """The registry is there now; only it may be contacted, and the data host that is named, whose connection is opened ahead with TLS."""
+    """Use this address as the endpoint. Allow connections only to it and, with https, to the data host, to which marfetch connects early."""
     world.environment[ENVIRONMENT] = origin
     scheme, _, host = origin.partition("://")
     world.allowed, world.names = {host, *([world.registry.data_host] if scheme == "https" else [])}, set(names)
@@ -398,17 +403,19 @@ def test_a_data_host_that_is_down_is_named(world: World) -> None:
 
 
 @row("N14", "the host name does not exist", "Tries twice, then names the host and says what to check", code=7)
-def test_a_name_that_cannot_be_resolved_is_said(world: World) -> None:
+def test_a_host_name_that_cannot_be_resolved_is_reported(world: World) -> None:
     ended = world.run(*elsewhere(world, "https://nowhere.invalid", "nowhere.invalid"))
     ended.failed(7, "unreachable", "`nowhere.invalid` cannot be reached", "cannot be resolved", "check the spelling", within=60)
     connected = [who for event, who in ended.contacts if event == "socket.connect"]
-    assert all(world.registry.data_host.rpartition(":")[2] in who for who in connected), "nothing but what is opened ahead"
+    assert all(world.registry.data_host.rpartition(":")[2] in who for who in connected), (
+        "only early connections to the data host are allowed"
+    )
 
 
 @row("N14", "the host never accepts the connection", "Gives up after the connect timeout", code=7)
 def test_a_host_that_does_not_answer_is_given_up(world: World) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf, contextlib.ExitStack() as callers:
-        for _ in range(20):  # until its queue is full, and the system drops what comes
+        for _ in range(20):  # connect until the queue is full, so that the system drops further packets
             caller = callers.enter_context(socket.socket())
             caller.settimeout(0.5)
             try:
@@ -416,7 +423,7 @@ def test_a_host_that_does_not_answer_is_given_up(world: World) -> None:
             except TimeoutError:
                 break
         else:
-            pytest.skip("this system takes connections for a queue that is full")
+            pytest.skip("this system accepts connections although the queue is full")
         origin = f"http://127.0.0.1:{deaf.getsockname()[1]}"
         words = elsewhere(world, origin)
         ended = world.run(*words, limits={**BRIEF, "CONNECT_TIME": 2.0, "NO_PROGRESS": 1.5})
@@ -424,12 +431,12 @@ def test_a_host_that_does_not_answer_is_given_up(world: World) -> None:
 
 
 @row("N14", "no TLS behind an https address", "Reports a TLS failure and names the host", code=7)
-def test_a_registry_without_tls_is_said(world: World) -> None:
+def test_a_registry_without_tls_is_reported(world: World) -> None:
     world.run(*elsewhere(world, f"https://{world.registry.host}")).failed(7, "tls", world.registry.host, within=40)
 
 
 @row("N14", "a certificate from an unknown authority", "Refuses it without a retry and points to `--ca-file`", code=7)
-def test_an_unknown_authority_is_said_and_not_asked_again(secure: World) -> None:
+def test_an_unknown_certificate_authority_is_reported_without_a_retry(secure: World) -> None:
     del secure.environment["SSL_CERT_FILE"]
     ended = secure.run("resolve", f"{ALB}:1.7.12", "--json").failed(7, "tls", secure.registry.host, "--ca-file", requests=0)
     assert len([event for event, _ in ended.contacts if event == "socket.connect"]) == 1
@@ -480,7 +487,7 @@ def test_a_proxy_leads_to_both_hosts(official: tuple[World, Proxy]) -> None:
 
 @row("N15", "the proxy asks for credentials (407)", "Says where to set them, and never shows the rejected ones", code=7)
 @pytest.mark.parametrize("given", [True, False])
-def test_a_proxy_that_asks_for_credentials_is_said(official: tuple[World, Proxy], given: bool) -> None:
+def test_a_proxy_that_asks_for_credentials_is_reported(official: tuple[World, Proxy], given: bool) -> None:
     world, proxy = official
     proxy.credentials = "me:right"
     if given:

@@ -24,7 +24,7 @@ MADE = {"foo.bin": DATA}
 
 
 def led_astray(world: World, locations: list[str | None], *, kind: str = "blob", status: int = 307) -> Ended:
-    """An artifact for each location, whose blob or manifest is redirected there; all are pulled at once."""
+    """Pull one artifact per location in one command. Its blob or manifest is redirected to the location."""
     for number, location in enumerate(locations):
         data = DATA + bytes([number % 256, number // 256])
         world.artifact(f"aks/foo{number}", data)
@@ -34,7 +34,7 @@ def led_astray(world: World, locations: list[str | None], *, kind: str = "blob",
 
 
 def addresses(world: World, data: bytes = DATA) -> str:
-    """The signed address of a blob at the data host, as the registry gives it."""
+    """Return the signed address of a blob at the data host, without scheme and host."""
     location = world.registry.honest("blob", f"/v2/aks/foo/blobs/sha256:{sha256(data)}", {}).header("Location")
     assert location is not None
     return location

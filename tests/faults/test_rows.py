@@ -1,4 +1,4 @@
-"""The matrix of faults is complete, and the tests say what they prove."""
+"""The table of faults is complete, and every row has a test."""
 
 from __future__ import annotations
 

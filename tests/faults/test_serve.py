@@ -26,12 +26,12 @@ from ..world.world import World
 
 REFUSED = (400, 404, 405, 414, 431)
 PATIENCE = 30.0
-"""Seconds in which a healthy client has its answer, however busy the machine that runs the tests is."""
+"""Maximum seconds until a normal client gets its response, even on a busy machine."""
 
 
 @pytest.fixture
 def layout(world: World) -> Path:
-    """A layout with a chart and a blob of 8 MiB."""
+    """Create a layout with a chart and a blob of 8 MiB."""
     world.registry.add_artifact("aks/large", "1", ("large.bin", LARGE))
     world.run("pull", f"{ALB}:1.7.12", "aks/large:1", "--all-layers", "-d", "pulled", "--json").succeeded()
     return world.cache
@@ -42,13 +42,13 @@ LARGE = bytes(range(256)) * 32_768
 
 @pytest.fixture
 def serving(world: World, layout: Path) -> Iterator[Serving]:
-    """The layout, served. The server gets a signal at the end of the test and has to exit cleanly."""
+    """Serve the layout. At the end of the test, send a signal to the server, and check that it exits cleanly."""
     with Serving(world, layout) as one:
         yield one
 
 
 def is_healthy(serving: Serving) -> None:
-    """An ordinary client has its answer."""
+    """Check that a normal client gets a response."""
     started = time.monotonic()
     got = serving.ask(f"/v2/{ALB}/manifests/1.7.12")
     assert got.status == 200
@@ -57,7 +57,7 @@ def is_healthy(serving: Serving) -> None:
 
 
 def answers(raw: bytes) -> list[int]:
-    """The statuses of everything that was answered on one connection."""
+    """Return the status codes of all responses on one connection."""
     return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", raw)]
 
 
@@ -113,7 +113,7 @@ def test_requests_without_end_are_not_read(serving: Serving) -> None:
             with contextlib.suppress(ConnectionError):
                 while sent < 32 << 20:
                     sent += asking.send(start[sent : sent + 65536] or b"a" * 65536)
-            assert sent < 32 << 20, "it is read for ever"
+            assert sent < 32 << 20, "the server never stops reading"
     is_healthy(serving)
 
 
@@ -154,7 +154,7 @@ def test_ranges_give_the_right_bytes_or_none(serving: Serving) -> None:
 
 
 @row("W01", "HEAD, and every method that writes", "Answers HEAD without a body, and writes with 405 and the allowed methods", code=0)
-def test_nothing_can_be_written_to_it(serving: Serving, layout: Path) -> None:
+def test_nothing_can_be_written_to_the_registry(serving: Serving, layout: Path) -> None:
     blob, manifest = f"/v2/aks/large/blobs/{Digest.of(LARGE)}", "/v2/aks/large/manifests/1"
     for target in (blob, manifest, "/v2/aks/large/tags/list", "/v2/"):
         whole, head = serving.ask(target), serving.ask(target, "HEAD")
@@ -192,7 +192,7 @@ TWO_WAYS = {
     "Answers 400, closes the connection, and ignores the bytes that follow",
     code=0,
 )
-def test_what_could_be_read_in_two_ways_is_refused(serving: Serving) -> None:
+def test_ambiguous_requests_are_refused(serving: Serving) -> None:
     for name, data in TWO_WAYS.items():
         found = answers(serving.raw(data))
         assert found in ([400], []), (name, found)
@@ -207,13 +207,13 @@ def test_a_foreign_host_appears_in_no_response(serving: Serving) -> None:
         assert host not in str(got.headers) + got.body.decode()
     for target in ("/v2/_catalog", f"/v2/{ALB}/tags/list?n=1"):
         assert "evil.example" not in str(serving.ask(target, Host="evil.example"))
-    # The page shows the address by which its reader came; nothing of that is markup.
+    # The page shows the requested host, and must not contain it as markup.
     assert b"<script>" not in serving.ask("/", Host="a<script>").body
 
 
 @pytest.fixture
 def many_files() -> Iterator[None]:
-    """This process may have as many connections as the test needs."""
+    """Raise the limit on open files, so that the test can open enough connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < 4096:
         pytest.skip(f"this process may only have {hard} open files")
@@ -251,7 +251,7 @@ def test_idle_and_slow_connections_do_not_keep_a_healthy_client_out(serving: Ser
 
 
 @row("W01", "no address is named", "Listens on loopback only", code=0)
-def test_it_listens_on_loopback_by_default(serving: Serving) -> None:
+def test_serve_listens_on_loopback_by_default(serving: Serving) -> None:
     assert serving.first == f"http://127.0.0.1:{serving.port}"
     listening = {line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines()[1:] if line.split()[3] == "0A"}
     port = f"{serving.port:04X}"
@@ -259,7 +259,7 @@ def test_it_listens_on_loopback_by_default(serving: Serving) -> None:
 
 
 @row("W01", "a layout with a damaged blob", "Answers 404 for that blob, names it on stderr, and serves the rest", code=0)
-def test_what_is_damaged_in_a_layout_is_not_served(world: World, recipe: Layout, layout: Path) -> None:
+def test_damaged_content_of_a_layout_is_not_served(world: World, recipe: Layout, layout: Path) -> None:
     path = layout / "blobs" / "sha256" / Digest.of(LARGE).encoded
     path.write_bytes(bytes(len(LARGE)))
     with Serving(world, layout) as serving:
@@ -296,7 +296,7 @@ def test_blobs_that_are_on_their_way_come_whole_when_it_is_ended(world: World, l
                     socket.create_connection(("127.0.0.1", port), timeout=30).close()
                 except ConnectionRefusedError:
                     break
-                assert time.monotonic() < deadline, "it takes new connections for ever"
+                assert time.monotonic() < deadline, "the server never stops accepting connections"
                 time.sleep(0.02)
             got = list(pool.map(rest, clients))
             ended = ending.result()
@@ -307,7 +307,7 @@ def test_blobs_that_are_on_their_way_come_whole_when_it_is_ended(world: World, l
 
 
 def rest(connection: socket.socket) -> bytes:
-    """Everything that still comes."""
+    """Return all bytes that arrive before the connection ends."""
     got = bytearray()
     with contextlib.suppress(ConnectionError):
         while piece := connection.recv(1 << 18):

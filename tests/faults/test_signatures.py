@@ -23,7 +23,7 @@ TEN_YEARS = 3652 * 86400
 
 
 class Trusting:
-    """A world in which one artifact is or is not signed, and a policy that wants it to be."""
+    """An environment with one artifact, which may be signed, and a trust policy that requires a signature."""
 
     def __init__(self, world: World, authority: Authority, directory: Path) -> None:
         self.world = world
@@ -34,24 +34,24 @@ class Trusting:
         world.environment["NOTATION_CONFIG"] = str(directory)
 
     def says(self, **changes: Any) -> None:
-        """The policy, with changes of its statement."""
+        """Write the policy, with changes to its statement."""
         (self.directory / "trustpolicy.json").write_text(json.dumps(policy(**changes)))
 
     def signs(self, **options: Any) -> Descriptor:
-        """A good signature but for what is said here."""
+        """Push a signature that is valid except for these options."""
         return self.signed.sign(self.signed.good(**options))
 
     def verifies(self, *more: str, at: str | None = AT, **options: Any) -> Ended:
-        """`verify`, as of a moment in which everything is valid."""
+        """Run `verify` with a time at which all certificates are valid."""
         moment = ["--at", at] if at is not None else []
         return self.world.run("verify", self.signed.reference, *moment, *more, "--json", **options)
 
     def pulls(self, **options: Any) -> Ended:
-        """`pull --verify`, into an empty directory."""
+        """Run `pull --verify` with an empty directory."""
         return self.world.run("pull", self.signed.reference, "--verify", "-d", "out", "--json", **options)
 
     def places_nothing(self, exit_code: int, code: str, *gist: str, **options: Any) -> None:
-        """Neither command is content, and a pull asks for no payload."""
+        """Check that `verify` and `pull` both fail, and that the pull requests no payload."""
         requests = options.pop("requests", None)
         self.verifies().failed(exit_code, code, *gist, requests=requests)
         ended = self.pulls(**options).failed(exit_code, code, *gist, requests=requests)
@@ -108,7 +108,7 @@ def test_referrers_that_cannot_be_had_are_no_verdict_and_nothing_is_placed(trust
 @pytest.mark.parametrize(
     ("kind", "code"), [("manifest", "REGISTRY_ERROR"), ("blob", "REGISTRY_ERROR"), ("data", "SIGNATURE_MANIFEST_INVALID")]
 )
-def test_a_signature_that_is_gone_or_altered_does_not_count(trusting: Trusting, kind: str, code: str) -> None:
+def test_a_missing_or_altered_signature_does_not_count(trusting: Trusting, kind: str, code: str) -> None:
     found = trusting.signs()
     if kind == "data":
         trusting.world.registry.on("data").answers_with(bytes(400))
@@ -121,7 +121,7 @@ def test_a_signature_that_is_gone_or_altered_does_not_count(trusting: Trusting, 
 
 
 def listed(trusting: Trusting, count: int, *, typed: bool) -> None:
-    """So many signatures, none of which is there."""
+    """Make the registry list this number of signatures, whose manifests are all missing."""
     entries = []
     for number in range(count):
         entry = {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": str(Digest.of(b"%d" % number)), "size": 500}
@@ -206,7 +206,7 @@ def test_a_signature_counts_in_the_repositories_of_the_statement_only(trusting: 
 
 
 @row("V03", "the tag moves after the verification", "Downloads the digest that was verified", code=0)
-def test_what_was_verified_is_what_is_fetched(trusting: Trusting) -> None:
+def test_the_verified_digest_is_downloaded(trusting: Trusting) -> None:
     trusting.signs()
     registry = trusting.world.registry
     knob = registry.on("referrers")
@@ -223,12 +223,12 @@ def test_what_was_verified_is_what_is_fetched(trusting: Trusting) -> None:
 
 
 @row("V04", "the signing certificate has expired, and there is no timestamp", "Refuses the signature", code=6)
-def test_a_signature_whose_certificate_has_expired_does_not_hold(trusting: Trusting) -> None:
+def test_a_signature_with_an_expired_certificate_is_refused(trusting: Trusting) -> None:
     trusting.signs(begin=NOW - timedelta(days=400), end=NOW - timedelta(days=35))
     trusting.places_nothing(6, "CERT_EXPIRED", "clock", requests=6)
 
 
-@row("V04", "the same with a timestamp from when the certificate was valid", "Accepts the signature", code=0)
+@row("V04", "the signing certificate has expired, and a timestamp proves that it was valid when signing", "Accepts the signature", code=0)
 def test_a_timestamp_vouches_for_a_certificate_that_has_expired(trusting: Trusting) -> None:
     trusting.says(trustStores=["ca:test", "tsa:test"])
     signer = trusting.signed.authority.signer(begin=NOW - timedelta(days=400), end=NOW - timedelta(days=35))
@@ -259,7 +259,7 @@ def test_a_revoked_certificate_does_not_hold(trusting: Trusting, is_known: bool,
 
 
 class Endless(Listener):
-    """A proxy that answers everything with a chunk of the size -1, and then without end."""
+    """A proxy that answers every request with a chunk of size -1, followed by endless data."""
 
     def serve(self, client: socket.socket) -> None:
         client.recv(4096)
@@ -428,4 +428,4 @@ def test_an_envelope_that_is_wrong_is_refused(trusting: Trusting, name: str) -> 
     ended = trusting.pulls().failed(6, code, requests=6)
     assert not (trusting.world.here / "out").exists()
     if name == "100 MiB":
-        assert not any(asked.kind == "data" for asked in ended.asked), "it is refused by its descriptor"
+        assert not any(asked.kind == "data" for asked in ended.asked), "the size in the descriptor is reason enough to refuse it"

@@ -1,4 +1,4 @@
-"""S: responses other than the content."""
+"""S: error statuses and unexpected statuses."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ WEB_PAGE = b"<html><head><title>502</title></head><body><h1>Bad Gateway</h1></bo
 
 
 def gap(ended: Ended) -> float:
-    """Seconds between the first two requests."""
+    """Return the seconds between the first two requests."""
     return ended.asked[1].at - ended.asked[0].at
 
 
 def later(seconds: float) -> str:
-    """The date in so many seconds, as HTTP writes it."""
+    """Return the HTTP date that is this number of seconds from now."""
     return f"{dt.datetime.now(dt.UTC) + dt.timedelta(seconds=seconds):%a, %d %b %Y %H:%M:%S} GMT"
 
 
@@ -35,7 +35,7 @@ def later(seconds: float) -> str:
 @pytest.mark.parametrize("wait", ["2", "a date"])
 def test_a_pause_that_was_asked_for_is_kept(world: World, wait: str) -> None:
     world.artifact("aks/foo", DATA)
-    # A date has whole seconds, so that a part of one is lost.
+    # An HTTP date has whole seconds, so the wait can be up to a second shorter.
     world.registry.on("manifest").answers(429, retry_after=wait if wait == "2" else lambda: later(3), times=1)
     ended = world.run(*PULL, limits={}).succeeded(made=MADE, requests=4)
     assert gap(ended) >= 1.5
@@ -54,7 +54,7 @@ def test_a_throttle_that_names_no_time_is_waited_out(world: World) -> None:
 
 @row("S02", "429 with a `Retry-After` of a day or longer", "Fails at once and says when to try again", code=7)
 @pytest.mark.parametrize("wait", ["a date", "9" * 30])
-def test_a_pause_of_a_day_is_said_and_not_waited_for(world: World, wait: str) -> None:
+def test_a_pause_of_a_day_is_reported_without_waiting(world: World, wait: str) -> None:
     world.artifact("aks/foo", DATA)
     world.registry.on("data").answers(429, retry_after=later(86_400) if wait == "a date" else wait)
     ended = world.run(*PULL, limits={}).failed(7, "rate-limited", world.registry.data_host, "run it again after", requests=3, within=30)
@@ -102,7 +102,7 @@ def test_a_failure_that_passes_is_outlasted(world: World, kind: str) -> None:
 
 @row("S04", "503 at every try", "Tries five times, then says that the server is not available", code=7)
 @pytest.mark.parametrize("kind", ["manifest", "data"])
-def test_a_server_that_is_not_available_is_said(world: World, kind: str) -> None:
+def test_a_server_that_is_not_available_is_reported(world: World, kind: str) -> None:
     world.artifact("aks/foo", DATA)
     world.registry.on(kind).answers(503, WEB_PAGE)
     ended = world.run(*PULL).failed(7, "server-error", "503", "is not available", "aks/foo", "after 5 tries", within=40)
@@ -110,11 +110,11 @@ def test_a_server_that_is_not_available_is_said(world: World, kind: str) -> None
     assert "<" not in ended.error["message"]
 
 
-# -- what is not there
+# -- missing content
 
 
 @row("S05", "404 for a repository", "Tries once and suggests repositories with similar names", code=3)
-def test_a_repository_that_is_not_there_is_said_with_what_is(world: World) -> None:
+def test_a_missing_repository_is_reported_with_similar_names(world: World) -> None:
     ended = world.run("pull", "application-lb/charts/alb-controler:1.7.12", "--json")
     ended.failed(3, ended.error["code"], "alb-controler", requests=4)
     assert ALB in json.dumps(ended.error), ended
@@ -122,7 +122,7 @@ def test_a_repository_that_is_not_there_is_said_with_what_is(world: World) -> No
 
 
 @row("S05", "404 for a tag", "Tries once and suggests similar versions", code=3)
-def test_a_tag_that_is_not_there_is_said_with_what_is(world: World) -> None:
+def test_a_missing_tag_is_reported_with_similar_tags(world: World) -> None:
     ended = world.run("pull", f"{ALB}:1.7.13", "--json").failed(3, "tag-not-found", f"{ALB}:1.7.13", requests=4)
     assert ended.kinds.count("manifest") == 1
     assert "1.7.12" in json.dumps(ended.error), ended
@@ -130,14 +130,14 @@ def test_a_tag_that_is_not_there_is_said_with_what_is(world: World) -> None:
 
 @row("S05", "404 for a blob, from the registry or from the data host", "Tries once and says that the artifact is incomplete there", code=3)
 @pytest.mark.parametrize("kind", ["blob", "data"])
-def test_a_blob_that_is_not_there_is_said(world: World, kind: str) -> None:
+def test_a_missing_blob_is_reported(world: World, kind: str) -> None:
     world.artifact("aks/foo", DATA)
     world.registry.on(kind).answers(404)
     world.run(*PULL).failed(3, "blob-not-found", "aks/foo", "incomplete", requests=3)
     world.recovers(*PULL, made=MADE)
 
 
-# -- front doors and odd words
+# -- block pages and unusual texts
 
 
 @row(
@@ -178,7 +178,7 @@ NASTY = "\x1b[2J\x1b]0;owned\x07\x9b31mred\r\nok: aks/foo:1 was verified\n\u202e
     code=3,
 )
 @pytest.mark.parametrize("as_json", [True, False])
-def test_what_a_server_says_cannot_steer_a_terminal(world: World, as_json: bool) -> None:
+def test_texts_of_a_server_cannot_control_a_terminal(world: World, as_json: bool) -> None:
     document = json.dumps({"errors": [{"code": "X\x1b[1m", "message": NASTY}]})
     failures = [(404, document), (418, document), (503, document), (400, f"<b>{NASTY}</b>" + "x" * 5000), (403, NASTY)]
     for number, (status, body) in enumerate(failures):
@@ -193,7 +193,7 @@ def test_what_a_server_says_cannot_steer_a_terminal(world: World, as_json: bool)
 
 @row("S08", "200 with an error document; 204, 206, 304, 400, 418, 666", "Tries once and reports the unexpected status", code=7)
 @pytest.mark.parametrize("kind", ["manifest", "data"])
-def test_a_status_that_has_no_place_is_said_at_once(world: World, kind: str) -> None:
+def test_an_unexpected_status_is_reported_without_a_retry(world: World, kind: str) -> None:
     failures: list[tuple[int, bytes]] = [(204, b""), (304, b""), (400, b"no"), (418, b"teapot"), (666, b"beast"), (206, b"part")]
     if kind == "manifest":
         failures.append((200, b'{"errors":[{"code":"UNKNOWN","message":"oops"}]}'))
@@ -224,5 +224,5 @@ def test_an_error_body_without_end_is_left(world: World) -> None:
     ended = world.run("pull", *(f"aks/foo{number}:1" for number in range(len(cases))), "--json")
     ended.failed(3, "dangling-tag", "aks/foo0")
     assert [one["exitCode"] for one in ended.failures] == [3, 7, 4, 7, 7]
-    # Nine such bodies, since 500 is tried five times; their headers, and the list of tags for a hint.
+    # The body arrives nine times, because 500 is tried five times. The rest is headers, and the tag list for a hint.
     assert ended.received < 9 * (64 + 1) * 1024 + 8192, ended

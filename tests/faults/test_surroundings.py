@@ -31,14 +31,14 @@ MADE = {"thing.txt": DATA}
 
 @pytest.fixture
 def thing(world: World) -> World:
-    """A world with something to fetch, and a list of tags that fills every pipe."""
+    """Add an artifact, and a list of tags that is larger than the buffer of a pipe."""
     world.registry.add_artifact("aks/thing", "1", ("thing.txt", DATA))
     world.registry.tags["aks/many"] = json.dumps({"tags": [f"1.0.{number}" for number in range(20_000)]}).encode()
     return world
 
 
 def ran(world: World, line: list[str], environment: Mapping[str, str], **options: Any) -> Ended:
-    """Run something that is not the launcher, and look through what it has left."""
+    """Run a program without the launcher, and check its output and files."""
     before = tree(world.root)
     started, asked = time.monotonic(), len(world.registry.asked)
     settings: dict[str, Any] = {"cwd": world.here, "stdin": subprocess.DEVNULL, **options}
@@ -66,7 +66,7 @@ def ran(world: World, line: list[str], environment: Mapping[str, str], **options
 
 
 def closing(*numbers: int) -> Callable[[], None]:
-    """For a program that is about to be started: it has no such streams."""
+    """Return a `preexec_fn` that closes these file descriptors."""
 
     def close() -> None:
         for number in numbers:
@@ -117,7 +117,7 @@ def test_a_full_pipe_is_waited_for(thing: World) -> None:
     with subprocess.Popen(line, cwd=thing.here, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         deadline, before_that, waiting = time.monotonic() + 60, -1, 0
-        while waiting < 4096 or waiting != before_that:  # until the pipe takes no more
+        while waiting < 4096 or waiting != before_that:  # wait until the pipe is full
             assert time.monotonic() < deadline
             time.sleep(0.3)
             before_that, waiting = waiting, int.from_bytes(fcntl.ioctl(process.stdout, termios.FIONREAD, bytes(4)), sys.byteorder)
@@ -169,25 +169,25 @@ def test_a_locale_without_unicode_is_no_trouble(world: World, locale: str) -> No
 
 
 def become_unknown() -> None:
-    """For a program that is about to be started: it runs under a user id that the system has no entry for (user_namespaces(7))."""
+    """Switch to a user id without an entry in the system (user_namespaces(7)). Use it as `preexec_fn` of a process."""
     uid, gid = os.geteuid(), os.getegid()
     if ctypes.CDLL(None, use_errno=True).unshare(0x10000000) != 0:  # CLONE_NEWUSER
         os._exit(99)
     for name, text in (("setgroups", "deny"), ("uid_map", f"54321 {uid} 1"), ("gid_map", f"54321 {gid} 1")):
-        with open(f"/proc/self/{name}", "w") as file:  # noqa: PTH123 - between fork and exec
+        with open(f"/proc/self/{name}", "w") as file:  # noqa: PTH123 - runs between fork and exec, so keep it simple
             file.write(text)
 
 
 @pytest.fixture
 def unknown() -> dict[str, Any]:
-    """Options of a command that runs as an unknown user, as in containers with a random user id."""
+    """Return the options for a command that runs as an unknown user, as in containers with a random user id."""
     look = [sys.executable, "-c", "import os, sys; sys.exit(os.getuid() != 54321)"]
     try:
         done = subprocess.run(look, preexec_fn=become_unknown, capture_output=True, check=False)
     except subprocess.SubprocessError:
-        pytest.skip("another user id cannot be had here")
+        pytest.skip("cannot switch to another user id here")
     if done.returncode:
-        pytest.skip("another user id cannot be had here")
+        pytest.skip("cannot switch to another user id here")
     return {"preexec_fn": become_unknown}
 
 
@@ -201,13 +201,15 @@ def test_a_user_without_a_home_directory_can_fetch(thing: World, unknown: dict[s
     thing.run(*PULL, "-d", "again", "--json", **unknown).succeeded(made={"again/thing.txt": DATA}, requests=3)
 
 
-@row("F07", "the same, for commands that need a home directory", "Names `HOME`, without a traceback", code=(0, 1, 9))
+@row(
+    "F07", "no `HOME` and an unknown user id, for commands that need a home directory", "Names `HOME`, without a traceback", code=(0, 1, 9)
+)
 @pytest.mark.parametrize(
     "words",
     [["cache", "info"], ["trust", "show"], ["setup"], ["doctor", "aks/thing:1"], ["verify", "aks/thing:1"]],
     ids=lambda words: words[0],
 )
-def test_what_needs_a_home_says_so(thing: World, unknown: dict[str, Any], words: list[str]) -> None:
+def test_commands_that_need_a_home_directory_report_it(thing: World, unknown: dict[str, Any], words: list[str]) -> None:
     thing.environment |= {"HOME": None, "MARFETCH_CACHE_DIR": None, "PATH": "/nonexistent"}
     thing.programs.add("helm")
     ended = thing.run(*words, "--json", **unknown)
@@ -235,7 +237,7 @@ def test_a_directory_that_is_gone_is_only_missed_where_it_is_needed(thing: World
 
     def started(*words: str) -> Ended:
         gone.mkdir(exist_ok=True)
-        return thing.run(*words, cwd=gone, preexec_fn=lambda: os.rmdir(gone))  # noqa: PTH106 - between fork and exec
+        return thing.run(*words, cwd=gone, preexec_fn=lambda: os.rmdir(gone))  # noqa: PTH106 - runs between fork and exec, so keep it simple
 
     started(*PULL, "-d", str(thing.here / "out"), "--json").succeeded(made={"out/thing.txt": DATA}, requests=3)
     started("resolve", "aks/thing:1", "--json").succeeded(requests=1)
@@ -281,7 +283,7 @@ def test_the_mask_takes_rights_away_and_never_adds_any(world: World, mask: int) 
     }
     wanted = {path: (0o755 if path in ("out", "out/sub") else 0o644) & ~mask for path in modes}
     if mask == 0:
-        wanted["out"] = modes["out"]  # made as `mkdir` makes it
+        wanted["out"] = modes["out"]  # the destination itself may have the default mode of `mkdir`
         assert modes["out"] in (0o755, 0o777)
     assert {path: oct(mode) for path, mode in modes.items()} == {path: oct(mode) for path, mode in wanted.items()}
     assert oct(stat.S_IMODE(world.cache.stat().st_mode)) == oct(0o700)
@@ -343,7 +345,7 @@ def test_an_invalid_reference_is_refused_without_a_request(thing: World) -> None
 
 @row("X01", "an argument that looks like an option", "Reports an unknown option, or after `--` an invalid reference", code=2)
 @pytest.mark.parametrize("text", ["-x", "--nonsense", "-rf", "--destination"])
-def test_what_looks_like_an_option_is_no_reference(thing: World, text: str) -> None:
+def test_an_argument_that_looks_like_an_option_is_no_reference(thing: World, text: str) -> None:
     thing.run("pull", "--json", text).failed(2, "usage", text[:2], requests=0)
     thing.run("pull", "--json", "--", text).failed(2, "reference-invalid", requests=0)
 
@@ -363,7 +365,7 @@ ODD = {
 
 @pytest.fixture
 def plugin(tmp_path: Path) -> Path:
-    """The plugin's folder, under a path with spaces and quotes."""
+    """Return the plugin's folder, under a path with spaces and quotes."""
     place = tmp_path / "a plugin's $(touch evil) folder"
     place.mkdir()
     shutil.copytree(ROOT / "marfetch", place / "marfetch", ignore=shutil.ignore_patterns("__pycache__"))
@@ -372,7 +374,7 @@ def plugin(tmp_path: Path) -> Path:
 
 
 def launched(world: World, plugin: Path, *words: str, **environment: str | None) -> Ended:
-    """Start marfetch as Helm does."""
+    """Start the plugin as Helm does."""
     surroundings = {**world.surroundings(), **ODD, "MARFETCH_PYTHON": sys.executable, **environment}
     surroundings.pop("PYTHONPATH")
     line = ["sh", str(plugin / "marfetch" / "helm" / "launch"), *words]

@@ -1,4 +1,4 @@
-"""T: lists of tags."""
+"""T: tag lists."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PAGE = 16 << 20
 
 
 def listed(world: World, tags: list[object] | bytes) -> World:
-    """A repository with this list, or with just these bytes in its place."""
+    """Make the registry return this tag list, or these bytes instead of a list."""
     world.registry.tags["aks/foo"] = tags if isinstance(tags, bytes) else json.dumps({"name": "aks/foo", "tags": tags}).encode()
     return world
 
@@ -118,7 +118,7 @@ def test_a_page_elsewhere_is_refused(world: World) -> None:
     code=0,
 )
 @pytest.mark.parametrize("as_json", [True, False])
-def test_tags_that_are_none_are_dropped_and_counted(world: World, as_json: bool) -> None:
+def test_invalid_tags_are_dropped_and_counted(world: World, as_json: bool) -> None:
     odd = [
         "../x",
         "a b",
@@ -147,7 +147,7 @@ def test_tags_that_are_none_are_dropped_and_counted(world: World, as_json: bool)
 
 @row("T04", "a page of 200,000 tags, and a page of 200,001", "Accepts and searches the first, refuses the second", code=(3, 4))
 @pytest.mark.parametrize(("count", "code"), [(200_000, 3), (200_001, 4)])
-def test_so_many_tags_are_taken_and_no_more(world: World, count: int, code: int) -> None:
+def test_the_number_of_tags_has_a_limit(world: World, count: int, code: int) -> None:
     listed(world, [f"1.{number // 1000}.{number % 1000}" for number in range(count)])
     ended = world.run("resolve", "aks/foo", "--version", ">=2", "--json")
     if code == 3:

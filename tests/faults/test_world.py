@@ -11,8 +11,8 @@ from ..world.world import STEERING, World
 PULL = ("pull", "aks/foo:1", "--json")
 
 SLIPS: dict[str, tuple[Callable[[World], object], str]] = {
-    "a secret in what was printed": (lambda world: world.secret("foo.bin"), "tells the secret"),
-    "a secret in a file": (lambda world: world.secret("the content"), "tells the secret"),
+    "a secret in what was printed": (lambda world: world.secret("foo.bin"), "contains the secret"),
+    "a secret in a file": (lambda world: world.secret("the content"), "contains the secret"),
     "a host that is not allowed": (lambda world: world.allowed.discard(world.registry.data_host), "socket.connect"),
     "a file that was there": (lambda world: (world.here / "foo.bin").write_text("another"), "was changed"),
 }

@@ -1,2 +1,2 @@
-"""Fuzzing of everything that reads foreign bytes: one table of targets (`targets.py`), run briefly by `make test` and for as long as
-one likes by `make fuzz`."""
+"""Fuzz all code that reads untrusted bytes. `targets.py` lists the targets. `make test` runs them briefly, and `make fuzz` for as long
+as you choose."""

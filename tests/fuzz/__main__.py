@@ -1,9 +1,9 @@
-"""`make fuzz`: every target for its share of the time, each in a process of its own, following coverage where atheris is installed.
+"""`make fuzz`: run every target in its own process for its share of the time. With atheris, the inputs are chosen by coverage.
 
     python -m tests.fuzz [--seconds N] [--seed N] [--corpus DIRECTORY] [TARGET …]
 
-Inputs that reached something new stay in the corpus from run to run. Bytes that broke a promise are kept below `found/`, and the run
-fails; they become a test in `test_found.py`.
+Inputs that reach new code stay in the corpus for later runs. Inputs that reveal a fault are saved below `found/`, and the run fails. Add a
+test for each of them to `test_found.py`.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
 CORPUS = ROOT / ".cache" / "fuzz"
 HANG = 25
-"""Seconds after which one input counts as endless."""
+"""Seconds after which the processing of one input counts as endless."""
 MEMORY = 1024
-"""MiB that a process may hold: the interpreter, the libraries, and what an input may cost."""
+"""Maximum memory of a process in MiB: the interpreter, the libraries, and the memory for one input."""
 
 
 FOUND = 77
-"""The status that a process ends with where something was found, as libFuzzer's own."""
+"""The exit code of a process that found a fault, the same as libFuzzer's."""
 
 
 class Ran(NamedTuple):
@@ -52,7 +52,7 @@ class Ran(NamedTuple):
 
     @property
     def is_right(self) -> bool:
-        """Whether it ran to its end."""
+        """Whether the target ran to its end without a fault."""
         return not self.found and self.executions > 0 and self.status == 0
 
 
@@ -88,7 +88,7 @@ def main() -> int:
 
 
 def _load(*, guided: bool) -> dict[str, Target]:
-    """The table; marfetch is loaded with counters in it, which takes seconds, and so once for all targets."""
+    """Import the targets. With coverage counters, this takes seconds, so it is done once for all targets."""
     if guided:
         import atheris
 
@@ -100,7 +100,7 @@ def _load(*, guided: bool) -> dict[str, Target]:
 
 
 def _run(target: Target, seconds: float, corpus: Path, *, guided: bool, seed: int | None) -> Ran:
-    """One target in a process of its own, which may end as it likes."""
+    """Run one target in its own process, which may crash."""
     kept, inputs = corpus / "found" / target.name, corpus / target.name
     for directory in (kept, inputs):
         directory.mkdir(parents=True, exist_ok=True)
@@ -124,7 +124,7 @@ def _run(target: Target, seconds: float, corpus: Path, *, guided: bool, seed: in
                 traceback.print_exc()
                 os._exit(1)
             os._exit(0)
-        # The last input may take as long as it is allowed to; on a busy machine everything takes longer.
+        # The last input may need its whole time limit, and a busy machine is slower.
         end = time.monotonic() + 2 * seconds + 60 + HANG
         while not (ended := os.waitpid(child, os.WNOHANG))[0]:
             if time.monotonic() > end:
@@ -143,12 +143,12 @@ def _run(target: Target, seconds: float, corpus: Path, *, guided: bool, seed: in
 
 
 def _follow(target: Target, seconds: float, inputs: Path, kept: Path, dice: int | None) -> None:
-    """Never returns: libFuzzer ends the process."""
+    """Run a target with atheris. This never returns, because libFuzzer ends the process."""
     import atheris
 
     for seed in target.seeds():
         (inputs / hashlib.sha256(seed).hexdigest()[:16]).write_bytes(seed)
-        target(seed)  # what is only made once is made before anything is measured
+        target(seed)  # fill caches before coverage is measured
     words = [
         "fuzz", f"-max_total_time={max(1, round(seconds))}", f"-timeout={HANG}", f"-rss_limit_mb={MEMORY}", f"-max_len={target.most}",
         f"-seed={dice or 0}", f"-artifact_prefix={kept}/", "-print_final_stats=1", "-use_value_profile=1", "-verbosity=1", str(inputs),
@@ -158,7 +158,7 @@ def _follow(target: Target, seconds: float, inputs: Path, kept: Path, dice: int 
 
 
 def _kept(target: Target, data: bytes, kept: Path) -> bool:
-    """Whether these bytes broke the promise; then they are kept."""
+    """Run a target with these bytes. If they reveal a fault, save them and return True."""
     try:
         target(data)
     except BaseException:
@@ -170,7 +170,7 @@ def _kept(target: Target, data: bytes, kept: Path) -> bool:
 
 
 def _without(target: Target, seconds: float, _: Path, kept: Path, seed: int | None) -> None:
-    """Changed seeds, for as long as it is said."""
+    """Run a target without atheris: change the seeds at random until the time is over."""
     count, dice = 0, random.Random(seed)
     seeds = list(target.seeds())
     end = time.monotonic() + seconds

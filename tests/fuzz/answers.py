@@ -41,7 +41,7 @@ DESCRIPTOR = Descriptor("application/octet-stream", Digest.of(BLOB), len(BLOB))
 
 
 class Said:
-    """A response: status, headers, body. It replaces the network, which no target has."""
+    """A response with status, headers and body. It replaces the network, which targets cannot use."""
 
     def __init__(self, status: int, headers: dict[str, str], body: bytes, address: Address) -> None:
         self.status_code = status
@@ -56,7 +56,7 @@ class Said:
 
 
 def _lines(data: bytes, count: int) -> tuple[list[str], bytes]:
-    """The first lines as headers come, and what is behind them."""
+    """Split off the first lines, decoded like headers. Return them and the remaining bytes."""
     *heads, body = data.split(b"\n", count) if data.count(b"\n") >= count else [*data.split(b"\n"), *[b""] * (count - data.count(b"\n"))]
     return [head.decode("latin-1").strip() for head in heads], body
 
@@ -94,13 +94,13 @@ def _retry_after(data: bytes) -> None:
     if seconds is None:
         return
     assert 0 <= seconds < float("inf")
-    # A pause that cannot be waited for ends in an error that names the moment.
+    # If a pause is too long to wait for, the error says when to try again.
     backoff = Backoff(Budget(), Silent())
     backoff.attempts("`aks/foo`").check_pause("mcr.microsoft.com", backoff.throttled("mcr.microsoft.com", seconds))
 
 
 def _content_range(data: bytes) -> None:
-    """Some answers in a row, of each the status, `Content-Range`, `Content-Length`, `ETag`, and which bytes of the blob come."""
+    """Consecutive responses. Each has a status, `Content-Range`, `Content-Length`, `ETag`, and a range of bytes of the blob."""
     answers = iter(data.split(b"\n--\n")[:12])
     asked = 0
 
@@ -108,7 +108,7 @@ def _content_range(data: bytes) -> None:
     def ask(headers: dict[str, str], statuses: tuple[int, ...]) -> Iterator[Any]:
         nonlocal asked
         asked += 1
-        assert asked < 60, "it is asked for without end"
+        assert asked < 60, "the blob is requested endlessly"
         (status, part, length, etag, begin), _ = _lines(next(answers, b""), 5)
         given = {"Content-Range": part, "Content-Length": length, "ETag": etag}
         number = int(status) if status in ("200", "206", "416") else statuses[len(part) % len(statuses)]
@@ -122,7 +122,7 @@ def _content_range(data: bytes) -> None:
     source = cast("Source", SimpleNamespace(blob=lambda *_: download))
     try:
         assert read(source, Reference("aks/foo"), DESCRIPTOR) == BLOB
-    except RequestFailed as trouble:  # what `remote.registry` raises then
+    except RequestFailed as trouble:  # `remote.registry` raises this error too
         raise trouble.error from trouble
 
 
@@ -145,7 +145,7 @@ def _challenge(data: bytes) -> None:
 
 
 class Wire:
-    """A connection on which these bytes come, and then its end."""
+    """A connection that delivers these bytes and then ends."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -155,7 +155,7 @@ class Wire:
 
 
 def _framing(data: bytes) -> None:
-    """A whole answer, head and body."""
+    """A whole response with headers and body."""
     answer = Response(cast("Any", Wire(data)), method="GET")
     taken = 0
     try:
@@ -169,7 +169,7 @@ def _framing(data: bytes) -> None:
         answer.close()
     assert taken <= len(data)
     assert answer.length is None or answer.length >= 0
-    assert not (answer.chunked and answer.chunk_left), "it ends before its last chunk"
+    assert not (answer.chunked and answer.chunk_left), "the body ends before its last chunk"
 
 
 def _failure(data: bytes) -> None:
@@ -212,7 +212,7 @@ def _manifest(data: bytes) -> None:
 
 
 def _lifecycle(data: bytes) -> None:
-    """A mark in each line: when it was made, and when support ends."""
+    """Lifecycle marks, one per line: the creation time, and the date when support ends."""
     marks = [line.decode("utf-8", "replace").partition("|") for line in data.split(b"\n")]
     end_of_life((LIFECYCLE, {CREATED: created, END_OF_LIFE: ends}) for created, _, ends in marks)
 

@@ -1,4 +1,4 @@
-"""Targets: archives, as they are unpacked, and layouts in tars and folders, as bundles are."""
+"""Targets: archives to unpack, and layouts in tars and folders, such as bundles."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NAME = "mcr.microsoft.com/aks/foo:1.2.3"
 
 
 def mended(data: bytes) -> bytes:
-    """The same tar with right checksums where headers seem to stand, so that a change is not refused for its checksum alone."""
+    """Correct the checksums of all blocks that look like headers, so that a changed tar is not refused only because of a checksum."""
     changed = bytearray(data)
     at = 0
     while at + BLOCK <= len(changed):
@@ -48,13 +48,13 @@ def mended(data: bytes) -> bytes:
     return bytes(changed)
 
 
-# -- the one reader of headers, used in both ways
+# -- the tar reader, by position and as a stream
 
 LIMITS = TarLimits(1024, 64 << 10, 1000, 1 << 20)
 
 
 class _FaultError(Exception):
-    """The reader has found a fault."""
+    """The reader reported a fault."""
 
 
 def _fail(fault: Fault, reason: str, member: str, limit: int = 0) -> NoReturn:
@@ -62,7 +62,7 @@ def _fail(fault: Fault, reason: str, member: str, limit: int = 0) -> NoReturn:
 
 
 def _listed(data: bytes, *, is_stream: bool) -> list[TarMember | object]:
-    """The members, and the fault that ended them; read by position, or as a stream of which nothing is read twice."""
+    """Return the members, and the fault that stopped the reader. Read by position, or as a stream in which no byte is read twice."""
     found: list[TarMember | object] = []
     stream = io.BytesIO(data)
     read = (lambda _, size: stream.read(size)) if is_stream else (lambda at, size: data[at : at + size])
@@ -79,9 +79,9 @@ def _listed(data: bytes, *, is_stream: bool) -> list[TarMember | object]:
 
 
 def _read(data: bytes) -> dict[str, bytes] | None:
-    """The files that the reader sees by position and as a stream, which are those of the standard library; None: it refuses."""
+    """Read the files by position and as a stream, and check that the standard library reads the same. Return None if they are refused."""
     listed = _listed(data, is_stream=False)
-    assert listed == _listed(data, is_stream=True), "the reader sees two things, by position and as a stream"
+    assert listed == _listed(data, is_stream=True), "reading by position and as a stream gives different results"
     found: dict[str, bytes] = {}
     for one in listed:
         if not isinstance(one, TarMember):
@@ -89,7 +89,7 @@ def _read(data: bytes) -> dict[str, bytes] | None:
         if not one.is_directory:
             found[plain_name(one.name, is_directory=False)] = data[one.offset : one.offset + one.size]
     there = _as_python_sees(data)
-    assert there is None or found == there, f"two readers see two things: {sorted(found.items() ^ there.items())!r:.300}"
+    assert there is None or found == there, f"the standard library reads other files: {sorted(found.items() ^ there.items())!r:.300}"
     return found
 
 
@@ -98,7 +98,7 @@ def _read(data: bytes) -> dict[str, bytes] | None:
 
 @cache
 def _outside() -> Path:
-    """Files beside the destination that must stay unchanged."""
+    """Create files next to the destination, which must stay unchanged."""
     place = fresh("unpack")
     (place / "out").mkdir()
     (place / "beside").mkdir()
@@ -108,7 +108,7 @@ def _outside() -> Path:
 
 
 def _unpack(data: bytes, expected: ExpectedChart | None = None) -> dict[str, bytes]:
-    """Unpack as `pull --untar` does; what was written, after everything around it was found untouched."""
+    """Unpack as `pull --untar` does. Check that nothing else was changed, and return the written files."""
     place = _outside()
     wish = OutputFile("demo", Descriptor("application/x", Digest.of(data), len(data)), "a", Unpacking("demo-0.1.0.tgz", expected))
     found: dict[str, bytes] = {}
@@ -117,17 +117,17 @@ def _unpack(data: bytes, expected: ExpectedChart | None = None) -> dict[str, byt
             destination.put(wish, lambda: io.BytesIO(data))
         for path in sorted((place / "out" / "demo").rglob("*")):
             if path.is_symlink() or not (path.is_dir() or path.is_file()):
-                raise BrokenPromiseError(f"a link or a device was made: {path}")
+                raise BrokenPromiseError(f"a link or a device was created: {path}")
             if path.is_file():
                 if path.stat().st_mode & 0o7022 & ~os.umask(os.umask(0o022)):
-                    raise BrokenPromiseError(f"rights of the archive came along: {path}")
+                    raise BrokenPromiseError(f"permissions in the archive were kept: {path}")
                 found[str(path.relative_to(place / "out" / "demo"))] = path.read_bytes()
     finally:
         names = {str(path.relative_to(place)) for path in place.rglob("*") if path.relative_to(place).parts[0] != "out"}
         below = [path.name for path in (place / "out").iterdir()]
         _empty(place / "out")
         if names != {"beside", "beside/file", "file"} or (place / "file").read_bytes() != b"untouched":
-            raise BrokenPromiseError(f"something outside was touched: {names}")
+            raise BrokenPromiseError(f"something outside was changed: {names}")
         if not set(below) <= {"demo"}:
             raise BrokenPromiseError(f"something was left behind: {below}")
     return found
@@ -144,11 +144,13 @@ def _empty(place: Path) -> None:
 def _tar(data: bytes) -> None:
     seen = _read(mended(data))
     found = _unpack(mended(data))
-    assert found == seen, f"unpacking gives other files than the reader sees: {sorted(found.items() ^ (seen or {}).items())!r:.300}"
+    assert found == seen, (
+        f"the unpacked files differ from the files that the reader returns: {sorted(found.items() ^ (seen or {}).items())!r:.300}"
+    )
 
 
 def _as_python_sees(data: bytes) -> dict[str, bytes] | None:
-    """The files that the standard library sees; None where it refuses the archive, as it does one of nothing."""
+    """Return the files that the standard library reads; None if it refuses the archive, for example because it is empty."""
     found: dict[str, bytes] = {}
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
@@ -184,7 +186,9 @@ def _layout_tar(data: bytes) -> None:
     with path.open("rb") as open_file:
         listed = [one for one in members(Extent.of(open_file.fileno(), "layout.tar"), "layout.tar") if not one.is_directory]
     here = {one.name: data[one.offset : one.offset + one.size] for one in listed}
-    assert here == seen, f"a layout has other files than the reader sees: {sorted(here.items() ^ (seen or {}).items())!r:.300}"
+    assert here == seen, (
+        f"the files of the layout differ from the files that the reader returns: {sorted(here.items() ^ (seen or {}).items())!r:.300}"
+    )
     with ReadonlyTar(path) as store:
         _walk(Contents(store, name="here"))
     with opened(path) as found:
@@ -194,7 +198,7 @@ def _layout_tar(data: bytes) -> None:
 
 
 def _walk(contents: Contents) -> None:
-    """Read everything that a layout holds as `serve` and `bundle load` do."""
+    """Read the whole content of a layout, as `serve` and `bundle load` do."""
     snapshot = contents.load(strict=False)
     for name, repository in snapshot.repositories.items():
         reference = Reference.parse(f"mcr.microsoft.com/{name}")
@@ -211,7 +215,7 @@ def _walk(contents: Contents) -> None:
 
 
 def _layout_folder(data: bytes) -> None:
-    """The bytes are a manifest or an index that the layout's index names, or the layout's index itself."""
+    """The bytes are the layout's `index.json`, or a manifest or index that it names."""
     sort, _, body = data.partition(b"\n")
     place = fresh("layout")
     (place / "oci-layout").write_bytes(b'{"imageLayoutVersion":"1.0.0"}')
@@ -267,7 +271,7 @@ def _gzip_seeds() -> list[bytes]:
 
 
 def _documents() -> dict[str, bytes]:
-    """The documents of a layout with one artifact: path → bytes."""
+    """Return the documents of a layout with one artifact, as path → bytes."""
     layer = {"mediaType": "text/plain", "digest": f"sha256:{hashlib.sha256(b'hello').hexdigest()}", "size": 5}
     config = {"mediaType": "application/vnd.oci.empty.v1+json", "digest": f"sha256:{hashlib.sha256(b'{}').hexdigest()}", "size": 2}
     manifest = json.dumps(

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path, PurePath
 
 from marfetch import records
@@ -19,12 +20,13 @@ from marfetch.constraint import exact_version, read_version, sort_versions
 from marfetch.document import Json, parse_json, parse_yaml
 from marfetch.helm.charts import _read as read_releases
 from marfetch.layout.index import LayoutTags, check_marker, check_version, parse_index
-from marfetch.oci import OCI_MANIFEST, REF_NAME, Descriptor, Digest
+from marfetch.oci import OCI_MANIFEST, REF_NAME, Descriptor, Digest, Platform
 from marfetch.project.adopt import Adoption
 from marfetch.project.forms.bicep import aliases
 from marfetch.project.forms.forms import find
 from marfetch.project.forms.places import Place
-from marfetch.project.lockfile import Entry, LockedLayer, Verification, lock_bytes, make_lock, parse_lock
+from marfetch.project.lockfile import Entry, LockedImage, LockedLayer, Verification, lock_bytes, make_lock, parse_lock
+from marfetch.project.roots import roots_of
 from marfetch.project.scaffold import wanted_bytes
 from marfetch.project.wanted import parse_project
 from marfetch.records import RECORDS_DIRECTORY, Records
@@ -59,7 +61,7 @@ def _yaml(data: bytes) -> None:
     value = parse_yaml(data, "the document", marks=marks)  # type: ignore[arg-type]
     again = json.dumps(value, allow_nan=False)
     assert json.loads(again) == value
-    # What is JSON is YAML too, and says the same.
+    # JSON is also YAML, and both parsers must return the same value.
     assert parse_yaml(again.encode(), "the document", limit=1 << 26) == value or not again.isascii() or "\\u" in again or "e" in again
 
 
@@ -76,6 +78,8 @@ def _wanted(data: bytes) -> None:
 def _lock(data: bytes) -> None:
     lock = parse_lock(data, Path("marfetch.lock"))
     assert parse_lock(lock_bytes(lock), Path("marfetch.lock")) == lock
+    names = [root.name for root in roots_of(lock)[len(lock.entries) :]]
+    assert len(set(names)) == len(names)
 
 
 def _adoption(data: bytes) -> None:
@@ -85,7 +89,7 @@ def _adoption(data: bytes) -> None:
     adoption = Adoption()
     adoption.search(place)
     if adoption.found:
-        # The first wanted file is one that can be read.
+        # marfetch must be able to read the project file that it generates.
         project = parse_project(wanted_bytes(adoption.found), HERE)
         assert len(project.items) == len(adoption.found)
 
@@ -146,7 +150,7 @@ def _index(data: bytes) -> None:
 
 
 def _cache(data: bytes) -> None:
-    """Files of the cache itself: what cannot be read is as if it were not there."""
+    """Files of the cache. An unreadable file counts as missing."""
     root = fresh("cache")
     for name in (records.DIRECTORY, RECORDS_DIRECTORY, f"{RECORDS_DIRECTORY}/charts"):
         (root / name).mkdir()
@@ -224,10 +228,18 @@ def _lock_seeds() -> list[bytes]:
         referrers=(_descriptor("e", artifact_type="a/b"),), options={"destination": "charts", "kind": ["helm"]}, verification=Verification("verified", {"signatures": [str(digest)]}),
     )  # fmt: skip
     text = lock_bytes(make_lock([one]))
+    platform = Descriptor(OCI_MANIFEST, Digest("sha256", "d" * 64), 7, platform=Platform("linux", "arm64", "v8"))
+    images = tuple(
+        LockedImage(f"{HOST}/oss/web{end}", Reference("oss/web", Host(HOST), tag, digest), index, children)
+        for end, tag, children in ((":2.1", "2.1", (platform,)), (f"@{digest}", None, ()), (":2.2", "2.2", (platform, _descriptor("e"))))
+    )
+    with_images = lock_bytes(make_lock([replace(one, images=(*images, LockedImage("nginx:1")))]))
     return [
         text,
+        with_images,
+        with_images.replace(b'"schema": 2', b'"schema": 1'),
         lock_bytes(make_lock([])),
-        text.replace(b'"schema": 1', b'"schema": 2'),
+        text.replace(b'"schema": 1', b'"schema": 3'),
         b"<<<<<<< ours\n" + text,
         text.replace(b'"size": 12', b'"size": 13'),
     ]
@@ -238,6 +250,7 @@ def _record_seeds() -> list[bytes]:
     return [
         record_bytes(Record({"index.json": digest, "marfetch.lock": digest})),
         record_bytes(Record({"index.json": digest}, Base(digest, 10240), {digest: 5})),
+        record_bytes(Record({"index.json": digest}, omitted_manifests={digest: 7})),
         b'{"schema":1,"files":{},"base":{"digest":"sha256:' + b"a" * 64 + b'","size":1e999},"omitted":[]}',
     ]
 
@@ -260,6 +273,7 @@ artifacts:
     destination: charts/foo
     untar: true
   - {name: b, reference: bicep/x:1.0, kind: [bicep], media-type: "a/*", artifact-type: x/y, platform: linux/amd64, referrers: true, verify: true}
+  - {reference: charts/c, images: [a/*], platforms: [linux/amd64]}
 """
 
 ADOPTED = (

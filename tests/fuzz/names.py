@@ -31,7 +31,7 @@ DIGEST = "sha256:" + "0123456789abcdef" * 4
 
 
 def _reference(data: bytes) -> None:
-    text = os.fsdecode(data)  # as arguments come
+    text = os.fsdecode(data)  # arguments are decoded like this
     assert len(redacted(text)) <= 300
     pasted = Pasted.parse(text)
     assert Reference.parse(str(pasted.reference)) == pasted.reference
@@ -47,16 +47,16 @@ def _endpoint(data: bytes) -> None:
 
 
 def _short(host: str) -> str:
-    """A host as marfetch names it: in lower case, an IPv6 address in its short form."""
+    """Return a host as marfetch writes it: in lower case, with IPv6 addresses in their short form."""
     inside = host.strip("[]")
     return f"[{ipaddress.IPv6Address(inside).compressed}]" if ":" in inside else host.lower()
 
 
 def _address(data: bytes) -> None:
-    text = data.decode("latin-1")  # as headers come
+    text = data.decode("latin-1")  # headers are decoded like this
     address = Address.parse(text)
     assert Address.parse(address.url) == address
-    # The hosts that two other readers see, the one that connects among them.
+    # Compare with the hosts that two other URL parsers read, one of which is used to connect.
     for url in (text, address.url):
         wanted = (address.scheme, address.host.name, address.host.port)
         try:
@@ -104,7 +104,7 @@ def _getter(data: bytes) -> None:
 
 
 def _options(data: bytes) -> None:
-    """One line for each sort of text that an option takes; the first one says which."""
+    """The value of an option. The first line selects the option."""
     sort, _, rest = data.partition(b"\n")
     text = os.fsdecode(rest)
     match sort:

@@ -59,7 +59,7 @@ def _answer(app: Any, scope: dict[str, Any]) -> tuple[int, dict[str, str], bytes
 
 
 def _request(data: bytes) -> None:
-    """The first line of a request, then its headers."""
+    """A request: the first line, then the headers."""
     first, *lines = data.split(b"\n")
     method, _, target = first.partition(b" ")
     raw, _, query = target.partition(b"?")
@@ -104,7 +104,7 @@ def _range(data: bytes) -> None:
 
 
 class _Wire(asyncio.Transport):
-    """The other side of a connection that is not there."""
+    """A transport that replaces a real connection."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -148,7 +148,7 @@ def _config() -> uvicorn.Config:
 
 
 def _wire(data: bytes) -> None:
-    """Bytes as they come on a connection, in two pieces."""
+    """Bytes that arrive on a connection in two pieces."""
     broken: list[object] = []
     _loop().set_exception_handler(lambda _, context: broken.append(context))
     _loop().run_until_complete(asyncio.wait_for(_converse(data), 30))

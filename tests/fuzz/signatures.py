@@ -95,7 +95,7 @@ def _der(data: bytes) -> None:
 
 @cache
 def _stamped() -> bytes:
-    """The signature that one of the tokens is over."""
+    """Return the signature that one of the timestamp tokens covers."""
     return envelope.parse_cose((TRUST / "sig" / "ok-cli-rsa3072-ts-cose.cose").read_bytes()).signature
 
 
@@ -133,7 +133,7 @@ def _chain() -> tuple[Certificate, ...]:
 
 def _revocation_list(data: bytes) -> None:
     leaf, *_ = revocation.check(_chain(), revocation.Lists(ask=lambda _: data), NOW)
-    assert leaf.state in (revocation.RevocationState.REVOKED, revocation.RevocationState.UNKNOWN), "a name was taken off the list"
+    assert leaf.state in (revocation.RevocationState.REVOKED, revocation.RevocationState.UNKNOWN), "a name was removed from the list"
 
 
 def _provenance(data: bytes) -> None:

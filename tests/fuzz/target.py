@@ -10,16 +10,16 @@ from ..world.promise import guarded, promised
 
 @dataclass(frozen=True)
 class Target:
-    """One reader of foreign bytes.
+    """A fuzzing target for code that reads untrusted bytes.
 
     Attributes:
-        run: reads the bytes; fails where something does not hold that holds for all of them.
-        seeds: what it is given first, and what is changed.
-        codes: the exit codes that its errors may have (contract, "Exit codes").
-        reads: the functions that it is for; the seeds reach every one of them.
-        runs: how often the short run of `make test` calls it; by what a call costs.
-        most: bytes of one input.
-        programs: it may try to start programs.
+        run: reads the bytes, and raises an AssertionError if a property that must hold for all inputs does not hold.
+        seeds: the first inputs. Later inputs are changed seeds.
+        codes: the exit codes that errors of this target may have.
+        reads: the tested functions. The seeds reach all of them.
+        runs: how often the short run in `make test` calls the target, depending on the cost of a call.
+        most: the maximum size of an input in bytes.
+        programs: whether the target may try to start programs.
     """
 
     name: str
@@ -32,10 +32,10 @@ class Target:
     programs: bool = False
 
     def __call__(self, data: bytes) -> None:
-        """Read these bytes and hold the promise.
+        """Read these bytes, and check what is promised for all inputs (`promise.py`).
 
         Raises:
-            Exception: whatever breaks it.
+            Exception: the bytes reveal a fault.
         """
         with guarded(programs=self.programs), promised(*self.codes):
             self.run(data)

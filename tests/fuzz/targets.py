@@ -1,4 +1,4 @@
-"""All targets."""
+"""The table of all fuzzing targets."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ from .target import Target
 TARGETS: dict[str, Target] = {
     target.name: target for module in (names, answers, documents, charts, archives, signatures, requests) for target in module.TARGETS
 }
-"""By name."""
+"""Name → target."""

@@ -73,7 +73,7 @@ FIELDS = {"mode": 100, "owner": 108, "group": 116, "size": 124, "time": 136, "de
 @pytest.mark.parametrize("at", FIELDS.values(), ids=FIELDS)
 @pytest.mark.parametrize("junk", [b"\xcd", b"x", b"8"])
 def test_a_field_that_ends_an_archive_for_other_readers_is_refused(at: int, junk: bytes, tmp_path: Path) -> None:
-    """Python's `tarfile` sees the end of an archive at a header with such a field."""
+    """Python's `tarfile` treats a header with such a field as the end of the archive."""
     block = bytearray(header("b"))
     block[at + 2 : at + 3] = junk
     block[148:156] = b"%06o\0 " % (sum(block) - sum(block[148:156]) + 8 * ord(" "))

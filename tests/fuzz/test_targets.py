@@ -1,4 +1,4 @@
-"""The short run of the fuzzing: the same changed bytes in every run, so that a failure is the same everywhere. `make fuzz` goes on."""
+"""A short fuzzing run with the same inputs each time, so that failures are reproducible. `make fuzz` runs longer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .target import Target
 from .targets import TARGETS
 
 SHARE = float(os.environ.get("MARFETCH_FUZZ", "1"))
-"""How much of the short run; `make fuzz` is the one for hours."""
+"""A factor for the number of runs. For hours of fuzzing, use `make fuzz`."""
 
 
 @pytest.fixture(params=TARGETS)
@@ -73,7 +73,7 @@ def test_any_bytes_and_any_text_keep_the_promise(name: str, data: bytes) -> None
 
 
 def readers() -> Iterator[str]:
-    """Every function of marfetch that is called `parse…`, `loads` or `members`: where foreign bytes become values."""
+    """Yield every function with the name `parse…`, `loads` or `members`. These functions convert untrusted bytes to values."""
     package = Path(marfetch.__file__).parent
     for path in sorted(package.rglob("*.py")):
         module = ".".join(path.relative_to(package).with_suffix("").parts)
@@ -93,7 +93,7 @@ def test_every_reader_of_foreign_bytes_is_a_target() -> None:
 
 
 def code_of(name: str) -> CodeType:
-    """The code of a function, by its name as a target gives it."""
+    """Return the code object of a function, given its name in `Target.reads`."""
     parts = name.split(".")
     for end in range(len(parts), 0, -1):
         try:
@@ -125,19 +125,19 @@ def test_the_seeds_reach_what_a_target_is_for(target: Target) -> None:
     assert [name for name in target.reads if code_of(name) not in reached] == []
 
 
-def test_some_seed_of_every_target_is_taken(target: Target) -> None:
-    """A target whose seeds are all refused at once would look at nothing."""
+def test_every_target_accepts_some_seed(target: Target) -> None:
+    """If all seeds were refused at once, the target would test almost nothing."""
     with promise.guarded(programs=target.programs):
         for seed in target.seeds():
             try:
                 target.run(seed)
-            except Exception:  # the others are looked at elsewhere
+            except Exception:  # other tests check the errors
                 continue
             return
-    assert target.name == "error-body", "no seed is taken"
+    assert target.name == "error-body", "all seeds are refused"
 
 
-# -- the promise itself, and the run
+# -- the checks themselves, and the long run
 
 
 BROKEN = {
@@ -170,7 +170,7 @@ def test_a_broken_promise_is_seen(deed: Any, kind: type[BaseException]) -> None:
 
 
 def test_the_long_run_finds_what_is_broken_and_keeps_the_bytes(tmp_path: Path) -> None:
-    """Run for real, with a target that fails at a letter."""
+    """Run the fuzzer with a target that fails if the input starts with a certain letter."""
     script = tmp_path / "run.py"
     script.write_text(
         "import sys\nsys.path.insert(0, sys.argv.pop(1))\n"

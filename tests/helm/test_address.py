@@ -1,4 +1,4 @@
-"""Addresses of indexes and charts, as Helm gives them to the getter."""
+"""Addresses of indexes and charts, as Helm passes them to the getter."""
 
 from __future__ import annotations
 
@@ -70,6 +70,6 @@ def test_addresses_of_charts(path: str, references: list[str], version: str | No
         "mar://mcr.microsoft.com/a b/index.yaml",
     ],
 )
-def test_addresses_that_are_none(url: str) -> None:
+def test_invalid_addresses_are_refused(url: str) -> None:
     with pytest.raises((InputError, PolicyError)):
         parse(url)

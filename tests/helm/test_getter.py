@@ -1,4 +1,4 @@
-"""The getter by itself: charts and indexes on stdout, or one line that says why not."""
+"""The getter without Helm: charts and indexes on stdout, or one line with the error on stderr."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Got = Callable[..., subprocess.CompletedProcess[bytes]]
 
 
 def add_chart(mar: Registry, repository: str, tag: str, metadata: Any = None, **annotations: str) -> Digest:
-    """A chart; returns the digest of its package."""
+    """Add a chart, and return the digest of its package."""
     package = f"{repository} {tag}".encode()
     config = json.dumps({"name": repository.rpartition("/")[2], "version": "1"} if metadata is None else metadata).encode()
     charts.add_chart(mar, repository, tag, package, config=config, artifactType=HELM_CONFIG, annotations=annotations)
@@ -44,7 +44,7 @@ def add_chart(mar: Registry, repository: str, tag: str, metadata: Any = None, **
 
 @pytest.fixture
 def got(mar: Registry, tmp_path: Path) -> Got:
-    """Runs the getter as Helm does, with three empty files before the address."""
+    """Return a function that runs the getter as Helm does, with three empty file arguments before the address."""
 
     def get(url: str, *before: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
         given = {**surroundings(cache=tmp_path / "cache"), "MARFETCH_DATA_HOSTS": mar.data_host, **environment}
@@ -88,7 +88,7 @@ def test_a_closed_stdout_is_no_bug(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 
 
 def test_entries_have_the_charts_own_name(mar: Registry, got: Got) -> None:
-    """Helm finds a dependency by its own name only, so that is a key too."""
+    """Helm finds a dependency only by the name in its `Chart.yaml`, so this name is a key of the index too."""
     for number in range(NEWEST + 2):
         add_chart(mar, "aks/toy", f"1.{number}.0", {"name": "web"})
     add_chart(mar, "aks/toy", "1.99.0", {"name": "../../x"}, **{"org.opencontainers.image.title": "web"})
@@ -97,7 +97,9 @@ def test_entries_have_the_charts_own_name(mar: Registry, got: Got) -> None:
     assert {key: {one["name"] for one in group} for key, group in found.items()} == {"toy": {"web"}, "web": {"web"}}
     assert found["toy"] == found["web"]
     assert found["web"][0]["urls"][0].endswith("/web-1.99.0.tgz")
-    assert found["web"][-1]["urls"][0].endswith(":0.1.0/web-0.1.0.tgz"), "of old versions that were not looked at, the newest name is known"
+    assert found["web"][-1]["urls"][0].endswith(":0.1.0/web-0.1.0.tgz"), (
+        "older versions that were not fetched get the name of the newest version"
+    )
 
 
 def test_an_own_name_never_hides_another_chart(mar: Registry, got: Got) -> None:
@@ -255,7 +257,7 @@ def test_a_namespace_of_which_nothing_can_be_seen_is_a_failure_and_no_empty_inde
     assert (done.returncode, done.stdout) == (7, b"")
     assert b"3600" in done.stderr
     assert b"--timeout" not in done.stderr
-    # Helm starts one process per download: none sends a request before the `Retry-After` of another has passed.
+    # Helm starts one process per download. If one is throttled, the others must wait for its `Retry-After` too.
     mar.honestly()
     done = got("mar://HOST/sub/index.yaml")
     assert (done.returncode, done.stdout, mar.asked) == (7, b"", [])
@@ -306,7 +308,7 @@ def test_what_stalls_does_not_keep_a_namespace_beyond_its_time(
 
 
 @pytest.mark.slow
-def test_of_a_repository_what_is_no_chart_is_left_out_however_new(mar: Registry, got: Got) -> None:
+def test_the_index_leaves_out_versions_that_are_not_charts(mar: Registry, got: Got) -> None:
     add_chart(mar, "mix/a", "1.0.0")
     for number in range(NEWEST + 5):
         mar.add_artifact("mix/a", f"2.0.{number}", ("file.txt", b"x"))
@@ -446,7 +448,7 @@ def test_a_chart_by_tag_is_asked_for_again_only_after_a_while(mar: Registry, got
     (kept,) = (tmp_path / "cache" / "kept" / "tags").glob("*.json")
     os.utime(kept, (0, kept.stat().st_mtime - FRESH - 1))
     moved = add_chart(mar, "aks/toy", "1.2.3", {"name": "toy", "description": "moved"})
-    assert moved == package  # the tag has another manifest now, with the same package
+    assert moved == package  # the tag now points to another manifest with the same package
     got("mar://HOST/aks/toy:1.2.3/toy-1.2.3.tgz")
     assert len(mar.asked) == asked + 1
 
@@ -473,7 +475,7 @@ TROUBLES: dict[str, Callable[[Registry], object]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trouble", TROUBLES)
-def test_where_anything_is_wrong_stdout_stays_empty_and_one_line_says_why(mar: Registry, got: Got, trouble: str) -> None:
+def test_on_any_error_stdout_stays_empty_and_one_line_says_why(mar: Registry, got: Got, trouble: str) -> None:
     TROUBLES[trouble](mar)
     done = got("mar://HOST/application-lb/charts/alb-controller:1.7.12/alb-controller-1.7.12.tgz")
     assert done.returncode in (3, 4, 5, 7)

@@ -1,4 +1,4 @@
-"""Charts packed on Windows, or with a top directory that is not the chart's name: what the real Helm reads of them, marfetch reads too."""
+"""marfetch reads the same files as the real Helm from charts that were packed on Windows, or whose top directory has another name."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ TAKEN = {
     "mixed": (file("web/Chart.yaml", CHART), file("web\\templates/a.yaml", MAP)),
 }
 REFUSED = {
-    # Helm takes these, each in its own way.
+    # Helm accepts these packages, but marfetch refuses them.
     "read in another way": (file("web/Chart.yaml", CHART), file("web/templates\\a.yaml", MAP)),
     "twice": (file("web/Chart.yaml", CHART), file("web/templates/a.yaml", MAP), file("web\\templates\\a.yaml", b"kind: List\n")),
     "two tops": (file("web/Chart.yaml", CHART), file("foo\\templates\\a.yaml", MAP)),
     "up at the top": (file("..\\Chart.yaml", CHART), file("..\\templates\\a.yaml", MAP)),
     "absolute": (file("web\\Chart.yaml", CHART), file("\\web\\a.yaml", MAP)),
     "git": (file("web\\Chart.yaml", CHART), file("web\\.GIT\\config", MAP)),
-    # Helm refuses these too.
+    # Helm also refuses these packages.
     "up": (file("web\\Chart.yaml", CHART), file("web\\..\\..\\a.yaml", MAP)),
     "drive": (file("web\\Chart.yaml", CHART), file("web\\C:\\a.yaml", MAP)),
     "doubled": (file("web\\\\Chart.yaml", CHART), file("web\\\\templates\\\\a.yaml", MAP)),
@@ -57,7 +57,7 @@ def test_marfetch_takes_what_helm_takes(members: tuple[bytes, ...], helm: str, t
 
 
 @pytest.mark.parametrize("members", REFUSED.values(), ids=REFUSED)
-def test_what_leads_elsewhere_or_is_ambiguous_is_refused(members: tuple[bytes, ...], tmp_path: Path) -> None:
+def test_paths_out_of_the_directory_and_ambiguous_paths_are_refused(members: tuple[bytes, ...], tmp_path: Path) -> None:
     with pytest.raises(Error) as caught:
         unpack(tmp_path / "out", targz(*members), WEB)
     assert caught.value.exit_code == 4
@@ -81,7 +81,7 @@ def test_every_command_reads_such_charts(name: str, mar: Registry, run: Run, tmp
     assert (tmp_path / "here" / "web" / "templates" / "a.yaml").read_bytes() == MAP
     (item,) = document(run("bundle", "inspect", "b.tar", "--json"))["data"]["artifacts"]
     assert (item["images"], item["unread"]) == (["r.example/x:1"], [])
-    # Without a record of it, the directory is replaced only because its files are known from the older package.
+    # There is no record of the directory. It is replaced only because all its files belong to the older package.
     (tmp_path / "here" / "marfetch.yaml").write_text("schema: 1\nartifacts:\n- {reference: c/web, version: 1.1.0, untar: true}\n")
     assert run("lock").returncode == 0
     done = run("sync", "--json", environment={"XDG_STATE_HOME": str(tmp_path / "other-state")})

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.tool
 
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What is tracked here, as a git repository of one commit: what `helm plugin install` gets."""
+    """Create a git repository with the tracked files in one commit, for `helm plugin install`."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
     if not listed:
         pytest.skip("not a git checkout")
@@ -50,14 +50,14 @@ def commit(place: Path, message: str) -> None:
 
 @pytest.fixture(params=["helm3", "helm4"])
 def home(request: pytest.FixtureRequest, tool: Tool, tmp_path: Path) -> Iterator[Home]:
-    """A home into which the plugin is not installed yet."""
+    """Create a home directory without the plugin."""
     with user(tool(request.param), tmp_path / "a home") as one:
         yield one
 
 
 @pytest.fixture
 def ready(home: Home, repository: Path) -> Home:
-    """A home into which it was installed as its README says."""
+    """Create a home directory, and install the plugin as the README says."""
     done = home.install(repository)
     assert done.stdout.splitlines()[-1] == "Installed plugin: marfetch"
     return home
@@ -88,7 +88,7 @@ def test_arguments_and_exit_codes_pass_through(ready: Home) -> None:
         "--debug", "marfetch", "-n", "q", "versions", ALB, "--version", "^1.7", "--endpoint", endpoint, "--data-host", ready.data
     )
     assert listed.stdout.splitlines()[0] == "1.11.4\t1.11.4"
-    assert " ms  " in listed.stderr  # HELM_DEBUG is heeded
+    assert " ms  " in listed.stderr  # HELM_DEBUG has the effect of `--verbose`
 
 
 def test_a_repository_can_be_added_searched_and_pulled_from(ready: Home) -> None:
@@ -103,7 +103,7 @@ def test_a_repository_can_be_added_searched_and_pulled_from(ready: Home) -> None
     done = ready.run("template", "r", "mar/alb-controller", "--version", "^1.0.0")
     assert done.stdout.startswith("---")
     assert ready.run("show", "chart", "mar/alb-controller", "--version", "1.7.9").stdout.count("version: 1.7.9") == 1
-    if ready.major == 4:  # the client side of Helm 3 asks a cluster too
+    if ready.major == 4:  # Helm 3 contacts a cluster even for a client-side dry run
         ready.run("install", "r", "mar/alb-controller", "--dry-run=client", "--version", "~1.7")
 
 
@@ -168,7 +168,8 @@ def test_dependencies_are_updated_locked_and_built(ready: Home) -> None:
     ready.asked.clear()
     done = ready.run("dependency", "update", "par")
     assert "Saving 2 charts" in done.stdout
-    assert ready.asked["tags"] <= 3  # the namespace, tried as a repository, and the chart: one index for all that Helm asks
+    # The first request tries the namespace as a repository, and the others list charts. Later calls use the cached index.
+    assert ready.asked["tags"] <= 3
     charts = {path.name: sha256(path) for path in (parent / "charts").iterdir()}
     assert set(charts) == {"alb-controller-1.7.12.tgz", "alb-controller-1.11.4.tgz"}
     shutil.rmtree(parent / "charts")
@@ -187,7 +188,7 @@ def test_a_second_template_of_the_same_version_asks_for_nothing(ready: Home) -> 
     assert ready.asked == Counter()
 
 
-def test_what_goes_wrong_leaves_no_file_and_says_the_address_first(ready: Home) -> None:
+def test_a_failed_pull_names_the_address_and_leaves_no_file(ready: Home) -> None:
     url = f"mar://{ready.host}/{ALB}:9.9.9/alb-controller-9.9.9.tgz"
     done = ready.run("pull", url, code=1)
     assert done.stderr.startswith(f"marfetch: {url}: ")
@@ -318,7 +319,7 @@ def test_helm_completes_our_commands_and_what_the_cache_knows(ready: Home) -> No
 
 @pytest.fixture
 def keys() -> Iterator[Path]:
-    """A directory for keys whose path is short: the agent listens on a socket in it."""
+    """Create a directory with a short path for keys, because the GPG agent creates a socket in it."""
     with tempfile.TemporaryDirectory(prefix="mf", dir="/tmp", ignore_cleanup_errors=True) as directory:
         yield Path(directory)
 

@@ -92,7 +92,7 @@ def _plugin(path: Path, name: str, **more: str) -> None:
         pytest.param(lambda path: _file(made(path) / "data"), id="a folder of something"),
     ],
 )
-def test_what_is_not_ours_is_never_replaced(make: Callable[[Path], None], name: str, tmp_path: Path) -> None:
+def test_files_of_the_user_are_never_replaced(make: Callable[[Path], None], name: str, tmp_path: Path) -> None:
     plugins = tmp_path / "plugins"
     plugins.mkdir()
     make(plugins / name)
@@ -136,7 +136,7 @@ def test_in_no_moment_does_helm_see_two_plugins_of_one_name(tmp_path: Path, monk
     seen = []
 
     def looked_at(self: Path, target: Path) -> Path:
-        # What Helm would find in this moment (Go's glob takes hidden folders too).
+        # Helm would find these plugins now. Go's glob also matches hidden folders.
         seen.append(sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/plugin.yaml")))
         return rename(self, target)
 
@@ -309,7 +309,7 @@ def test_the_tree_is_one_that_every_helm_can_install() -> None:
     if not tracked:
         pytest.skip("not a git checkout")
     paths = {line.split("\t")[1]: line.split()[0] for line in tracked}
-    assert [path for path, mode in paths.items() if mode == "120000"] == []  # Helm 4 takes no links
+    assert [path for path, mode in paths.items() if mode == "120000"] == []  # Helm 4 does not accept symbolic links
     assert next(path for path in sorted(paths) if path.endswith("plugin.yaml")) == "plugin.yaml"
     assert {path: paths.get(path) for path in FIXED} == FIXED
 
@@ -323,15 +323,20 @@ FIXED = {
     "marfetch/helm/environment": "100755",
     "marfetch/helm/getter.plugin": "100644",
     "ci/install": "100755",
+    "ci/pull-request": "100755",
     "ci/azure-pipelines.yml": "100644",
+    "ci/gitlab/templates/marfetch.yml": "100644",
+    "ci/renovate/marfetch.json": "100644",
+    "action.yml": "100644",
+    ".pre-commit-hooks.yaml": "100644",
     ".github/actions/setup/action.yml": "100644",
 }
-"""Path → mode of what Helm, installed getters and pipelines of others call by its path: an update that moves one breaks them without a word."""
+"""Path → mode of the files that Helm, installed getters and pipelines of users call by path. Moving one of them would break these silently."""
 
 
 @pytest.mark.parametrize("is_same", [True, False], ids=["the same packages", "other packages"])
 def test_the_update_of_a_plugin_makes_its_environment_anew_where_the_lock_is_another(tmp_path: Path, is_same: bool) -> None:
-    """As a plugin of version 0.1 meets it: that kept a copy of its lock, which stood at the root, in `.venv/.locked`."""
+    """The plugin of version 0.1 had its lock file in the root directory, and a copy in `.venv/.locked`."""
     plugin, lock = tmp_path / "plugins" / "marfetch", "requirements/runtime.lock"
     shutil.copytree(ROOT / "marfetch", plugin / "marfetch", ignore=shutil.ignore_patterns("__pycache__"))
     (plugin / lock).parent.mkdir()

@@ -49,7 +49,7 @@ def put(layout: Layout, data: bytes) -> Descriptor:
     return descriptor
 
 
-def test_it_is_a_layout_as_the_specification_says(layout: Layout) -> None:
+def test_the_cache_is_a_layout_of_the_specification(layout: Layout) -> None:
     assert json.loads((layout.root / "oci-layout").read_text()) == {"imageLayoutVersion": "1.0.0"}
     index = json.loads((layout.root / "index.json").read_text())
     assert index["schemaVersion"] == 2
@@ -63,7 +63,7 @@ def test_only_its_owner_can_read_it(layout: Layout) -> None:
     assert layout.root.stat().st_mode & 0o777 == 0o700
 
 
-def test_what_a_tag_means_is_known_to_the_next_process(layout: Layout) -> None:
+def test_the_next_process_knows_the_target_of_a_tag(layout: Layout) -> None:
     again = Layout(layout.root)
     known = again.known(ALB)
     assert known is not None
@@ -75,7 +75,7 @@ def test_what_a_tag_means_is_known_to_the_next_process(layout: Layout) -> None:
     assert "application-lb/charts/alb-controller" in again.repositories()
 
 
-def test_what_is_not_there_is_not_found(layout: Layout) -> None:
+def test_missing_content_is_not_found(layout: Layout) -> None:
     for text in ("mcr.microsoft.com/aks/none:1", "mcr.azure.cn/application-lb/charts/alb-controller:1.7.12"):
         with pytest.raises(NotFoundError):
             layout.manifest(Reference.parse(text))
@@ -416,7 +416,7 @@ def test_a_wait_for_another_process_goes_on_as_long_as_something_comes(tmp_path:
     for number in range(20):
         waiting.part.write_bytes(b"x" * number)
         waiting.passes(50)
-    waiting.part.unlink()  # it begins anew, or has become the blob
+    waiting.part.unlink()  # the download restarts, or the blob is complete
     waiting.passes(50)
     with pytest.raises(RemoteError):
         waiting.passes(61)
@@ -471,7 +471,7 @@ def test_a_failed_write_says_what_can_be_done(tmp_path: Path, number: int, code:
     assert error.exit_code == 9
 
 
-def test_looking_after_it(layout: Layout) -> None:
+def test_maintaining_the_cache(layout: Layout) -> None:
     before = maintenance.info(layout)
     orphan = put(layout, b"nobody names me")
     stale = layout.root / "ingest" / ("sha256-" + "0" * 64)

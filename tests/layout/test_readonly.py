@@ -1,4 +1,4 @@
-"""Read-only layouts in folders and tars, from several tools, honest and hostile; and their content by repository."""
+"""Read-only layouts in folders and tars: layouts of several tools, hostile archives, and the content by repository."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from marfetch.reference import Host, Reference
 from ..world.content import ALB
 from ..world.layouts import REF_NAME, Maker, packed
 
-# -- what tools make
+# -- layouts of other tools
 
 
 FORMS = {
@@ -48,9 +48,9 @@ def test_a_tar_holds_what_the_folder_holds(recipe: Layout, tmp_path: Path, form:
 
 
 @pytest.mark.parametrize("flags", [["--format=gnu"], ["--format=posix"], ["--format=v7"], ["--format=ustar", "-b", "64"]], ids=str)
-def test_what_the_tar_of_the_system_makes_is_read(recipe: Layout, tmp_path: Path, flags: list[str]) -> None:
+def test_archives_of_the_system_tar_are_read(recipe: Layout, tmp_path: Path, flags: list[str]) -> None:
     if shutil.which("tar") is None:
-        pytest.skip("there is no tar")
+        pytest.skip("`tar` is not installed")
     subprocess.run(["tar", *flags, "-cf", tmp_path / "a.tar", "-C", recipe.root, "."], check=True)
     with ReadonlyTar(tmp_path / "a.tar") as archive:
         assert Contents(archive).load().repositories == Contents(Folder(recipe.root)).load().repositories
@@ -109,7 +109,7 @@ def test_a_blob_of_another_repository_is_not_given(maker: Maker) -> None:
         read(source, Reference("aks/foo"), manifest.layers[0])
 
 
-# -- the opened file
+# -- files that change after they were opened
 
 
 def test_an_archive_that_is_replaced_goes_on_as_it_was(maker: Maker, tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_an_archive_that_is_replaced_goes_on_as_it_was(maker: Maker, tmp_path: P
         other.manifest("second", "aks/foo:1")
         packed(other.root, tmp_path / "b.tar").replace(tmp_path / "a.tar")
         assert read(source, Reference("aks/foo"), manifest.layers[0]) == b"first"
-        assert archive.stamp(manifest.layers[0].digest) == stamp, "nothing has to be hashed again"
+        assert archive.stamp(manifest.layers[0].digest) == stamp, "no blob has to be hashed again"
 
 
 def test_an_archive_that_is_written_into_has_another_stamp(maker: Maker, tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_a_closed_archive_gives_nothing(maker: Maker, tmp_path: Path) -> None:
 
 
 def member(name: str, data: bytes = b"", **fields: Any) -> bytes:
-    """One member with its header and padding."""
+    """Return a member with its header and padding."""
     info = tarfile.TarInfo(name)
     info.size = len(data)
     form = fields.pop("form", tarfile.GNU_FORMAT)
@@ -180,7 +180,7 @@ def wrong_checksum() -> bytes:
 
 
 def patched(data: bytes, offset: int, field: bytes) -> bytes:
-    """Another header field, with a checksum that is right."""
+    """Replace a field of a header, and correct the checksum."""
     header = bytearray(data[:512])
     header[offset : offset + len(field)] = field
     header[148:156] = b" " * 8
@@ -290,7 +290,7 @@ def test_an_archive_has_a_limit_of_members(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_no_descriptor_is_left_open_by_what_is_refused(tmp_path: Path) -> None:
-    first = os.dup(0)  # the lowest number that is free
+    first = os.dup(0)  # the lowest free file descriptor
     os.close(first)
     for number, (data, _) in enumerate(HOSTILE.values()):
         (tmp_path / f"{number}").write_bytes(data)
@@ -353,7 +353,7 @@ def test_what_names_lead_to_is_counted_for_each_name(maker: Maker, monkeypatch: 
     for name in ("aks/foo:2", "aks/bar:1"):
         maker.entries.append({**index, "annotations": {REF_NAME: name}})
     maker.write()
-    each = 10 * 3 + 1  # a manifest has a config and a layer
+    each = 10 * 3 + 1  # ten manifests, each with a config and a layer, and the index
     monkeypatch.setattr(graph, "MAX_NAMED", 3 * each)
     assert list(maker.contents().load().repositories) == ["aks/bar", "aks/foo"]
     monkeypatch.setattr(graph, "MAX_NAMED", 3 * each - 1)
@@ -452,7 +452,7 @@ def test_a_wrong_size_in_the_index_is_reported(maker: Maker) -> None:
 
 
 def test_missing_blobs_are_reported_and_the_rest_is_readable(maker: Maker) -> None:
-    """A cache holds what was used; image-spec, image layout: blobs may be missing."""
+    """A cache contains only blobs that were used. image-spec, image layout, allows missing blobs."""
     maker.manifest("gone", "aks/foo:1")
     maker.path(Digest.of(b"gone")).unlink()
     told: list[str] = []
@@ -497,7 +497,7 @@ def test_of_two_registries_the_official_one_is_served(maker: Maker) -> None:
     told: list[str] = []
     repository = maker.contents(warn=told.append).load().repositories["aks/foo"]
     assert str(repository.tags["1"].digest) == official
-    assert len(repository.manifests) == 3, "the others are there by their digests"
+    assert len(repository.manifests) == 3, "the other manifests can be read by digest"
     assert len(told) == 2
 
 
@@ -533,7 +533,7 @@ def test_tags_are_sorted_without_regard_to_case() -> None:
     assert sorted(["b", "B", "a", "10", "9", "A"], key=lexical) == ["10", "9", "A", "a", "B", "b"]
 
 
-# -- what leads where
+# -- references between manifests
 
 
 def test_children_and_referrers_belong_to_the_repositories_of_their_parents(maker: Maker) -> None:
@@ -564,7 +564,7 @@ def test_a_closure_gives_each_manifest_once_children_before_and_referrers_behind
     maker.path(gone["digest"]).unlink()
     index = maker.index([child, gone, child], "aks/foo:1")
     abouts = [index]
-    for number in range(1500):  # deeper than Python's stack
+    for number in range(1500):  # deeper than Python's recursion limit
         abouts.append(maker.blob(about_bytes(maker, abouts[-1], number), OCI_MANIFEST))
     behind = {one["digest"]: other for one, other in itertools.pairwise(abouts)}
     asked: list[str] = []
@@ -588,7 +588,7 @@ def described(one: dict[str, Any]) -> Descriptor:
 
 
 def about_bytes(maker: Maker, subject: dict[str, Any], number: int) -> bytes:
-    """A manifest that refers to another one."""
+    """Return the bytes of a manifest with this subject."""
     empty = maker.blob(b"{}")
     return json.dumps({"schemaVersion": 2, "artifactType": f"text/{number}", "config": empty, "layers": [], "subject": subject}).encode()
 
@@ -641,7 +641,7 @@ def test_manifests_in_memory_are_bounded_and_noticed_when_their_files_change(mak
 
 
 def test_the_cache_is_served_as_it_is_in_memory(tmp_path: Path) -> None:
-    """Before `flush`, names are known to the cache only."""
+    """Before `flush`, new names are only in the memory of the cache."""
     layout = Layout(tmp_path / "cache")
     build(layout, Host("mar.test"))
     contents = Contents(layout, host=Host("mar.test"))
@@ -657,4 +657,4 @@ def test_bytes_of_a_tar_are_read_by_offset(tmp_path: Path, maker: Maker) -> None
     with ReadonlyTar(packed(maker.root, tmp_path / "a.tar")) as archive, archive.extent(Digest.parse(described["digest"])) as extent:
         assert b"".join(extent.pieces()) == data
         assert extent.read(1 << 20, 10) == data[1 << 20 : (1 << 20) + 10]
-        assert extent.read(len(data) - 3, 100) == data[-3:], "not a byte of what stands behind it"
+        assert extent.read(len(data) - 3, 100) == data[-3:], "no byte behind the blob is returned"

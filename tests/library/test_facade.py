@@ -43,7 +43,7 @@ def _surroundings(mar: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 @pytest.fixture
 def make() -> Iterator[Make]:
-    """`make(offline=True, …)`: a client that the test need not close."""
+    """`make(offline=True, …)` returns a client. The fixture closes it."""
     made: list[Client] = []
 
     def new(**options: Any) -> Client:
@@ -80,7 +80,7 @@ def test_the_public_names_and_signatures_are_these() -> None:
     assert marfetch.__all__ == ["Client", "Constraint", "Error", "Reference"]
     assert set(marfetch.__all__) <= set(dir(marfetch))
     calls = {name: value for name, value in vars(Client).items() if not name.startswith("_")} | {"Client": Client}
-    # Annotations are texts there, in quotes.
+    # The annotations are strings, so remove the quotes.
     found = {name: str(inspect.signature(value)).replace("'", "") for name, value in calls.items()}
     assert found == SIGNATURES
     assert [name for name in marfetch.library.__all__ if not inspect.isclass(getattr(marfetch.library, name))] == []
@@ -93,11 +93,11 @@ def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
         exec("from marfetch import NothingOfThisName")
 
 
-# -- what calls give: the same as the command line
+# -- the results are the same as those of the command line
 
 
 def as_json(value: Any) -> Any:
-    """A value with the names of the JSON; what is empty is left out."""
+    """Convert a value to JSON with the keys of the command line, without empty values."""
     if isinstance(value, (Path, Reference)):
         return str(value)
     if is_dataclass(value):
@@ -113,7 +113,7 @@ def as_json(value: Any) -> Any:
 
 
 def said(call: Call, *words: object) -> Any:
-    """The data of a command with `--json`."""
+    """Run a command with `--json`, and return its `data`."""
     code, out, _ = call(*words, "--json")
     assert code == 0, out
     return json.loads(out)["data"]
@@ -257,7 +257,7 @@ def test_a_second_pull_asks_for_no_blob_and_needs_no_new_connection(make: Make, 
     with pytest.raises(NotFoundError):
         client.resolve("aks/nothing:1.0.0")
     client.versions(ALB)
-    assert mar.connections == connections, "a failure costs no connection"
+    assert mar.connections == connections, "the connection stays open after a failure"
 
 
 def test_each_call_sees_what_is_new(make: Make, mar: Registry) -> None:
@@ -289,7 +289,7 @@ def test_offline_uses_the_cache_and_sends_no_request(make: Make, mar: Registry) 
     assert (failure.value.code, failure.value.exit_code, mar.asked) == ("offline", 7, [])
     right = online.read(f"{ALB}:1.7.12")
     mar.asked.clear()
-    assert offline.read(f"{ALB}:1.7.12") == right, "a call sees what others have brought into the cache"
+    assert offline.read(f"{ALB}:1.7.12") == right, "a call finds content that other processes added to the cache"
     assert mar.asked == []
 
 
@@ -301,7 +301,7 @@ def test_two_threads_use_one_client_at_once(make: Make, mar: Registry) -> None:
 
     def progress(text: str) -> None:
         if text.startswith("fetching"):
-            both.wait()  # each is in the middle of its call
+            both.wait()  # wait until both calls are running
 
     client = make(progress=progress)
     found: dict[str, bytes] = {}
@@ -374,12 +374,12 @@ def test_the_time_counts_for_each_call(make: Make, mar: Registry) -> None:
     client = make(timeout=20.0)
     client.resolve(f"{ALB}:1.7.12")
     (connections,) = client._idle
-    connections.budget.deadline = connections.budget.now() - 1  # as long ago as that
+    connections.budget.deadline = connections.budget.now() - 1  # the time limit of an earlier call has passed
     assert client.resolve(f"{ALB}:1.7.12").version == "1.7.12"
 
 
 @pytest.mark.parametrize("options", [{"jobs": 0}, {"jobs": 33}, {"timeout": 0}, {"timeout": -1.0}, {"timeout": float("nan")}], ids=str)
-def test_numbers_are_checked_when_it_is_made(options: dict[str, Any]) -> None:
+def test_numbers_are_checked_when_the_client_is_created(options: dict[str, Any]) -> None:
     with pytest.raises(InputError) as failure:
         Client(**options)
     assert failure.value.code == "usage"
@@ -398,7 +398,9 @@ def test_a_wrong_endpoint_is_an_error_when_it_is_made() -> None:
 # -- the environment
 
 
-def test_what_is_given_counts_before_the_environment(make: Make, mar: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_argument_takes_precedence_over_the_environment(
+    make: Make, mar: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MARFETCH_ENDPOINT", "china")
     monkeypatch.setenv("MARFETCH_DATA_HOSTS", "127.0.0.1:1")
     with pytest.raises(PolicyError):
@@ -546,7 +548,7 @@ def test_after_an_interruption_the_client_can_be_used(make: Make) -> None:
     assert client.read(f"{ALB}:1.7.12")
 
 
-def test_what_the_operating_system_refuses_is_an_error_of_marfetch(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_by_the_operating_system_is_an_error_of_marfetch(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object, **__: object) -> None:
         raise OSError(24, "Too many open files")
 
@@ -586,7 +588,7 @@ def test_a_function_gets_one_text_for_each_event(make: Make, mar: Registry, capf
     ]
     client.pull(f"{ALB}:1.7.12")
     client.pull(f"{ALB}:1.11.4")
-    assert told[2:] == ["fetching alb-controller-1.11.4.tgz (10.0 KiB)"], "the notice comes once"
+    assert told[2:] == ["fetching alb-controller-1.11.4.tgz (10.0 KiB)"], "the notice is shown only once"
     assert capfd.readouterr() == ("", "")
 
 
@@ -598,8 +600,8 @@ def test_progress_is_shown_on_stderr_on_demand(make: Make, capfd: pytest.Capture
     assert "is not an official endpoint" in err
 
 
-def test_the_process_is_left_as_it_was(mar: Registry, tmp_path: Path) -> None:
-    """Signals, logging, gc, the environment and the exit of a process of its own."""
+def test_a_call_leaves_the_process_unchanged(mar: Registry, tmp_path: Path) -> None:
+    """A call does not change signal handlers, logging, garbage collection, the environment or the exit of the process."""
     program = f"""
 import atexit, gc, logging, os, signal, sys, threading
 hooks = []

@@ -1,4 +1,4 @@
-"""A typed program of a user is accepted by type checkers, and a wrong one is not."""
+"""Type checkers accept a correct program that uses the library, and reject a wrong one."""
 
 from __future__ import annotations
 

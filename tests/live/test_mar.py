@@ -22,7 +22,7 @@ pytestmark = pytest.mark.network
 TRANSCRIPT = ROOT / ".tmp" / "live-transcript.json"
 SIGNED = "dotnet/sdk:9.0"
 MICROSOFT = ROOT / ".tmp" / "microsoft-roots"
-"""For `marfetch trust add-microsoft`; the directory stays."""
+"""The directory with Microsoft's root certificates, for `marfetch trust add-microsoft`. It is kept for later runs."""
 REFERENCES = {
     "application-lb/charts/alb-controller:1.7.12": "alb-controller-1.7.12.tgz",
     "azure-application-gateway/charts/ingress-azure:1.9.1": "ingress-azure-1.9.1.tgz",

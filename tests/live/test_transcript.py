@@ -1,4 +1,4 @@
-"""The live check itself, tried on the look-alike: it finds what is to be found there, and writes down no secret."""
+"""Run the live check against the test registry: its answers are right, and it records no secrets."""
 
 from __future__ import annotations
 
@@ -38,5 +38,5 @@ def test_a_throttle_is_written_down(mar: Registry) -> None:
     assert json.loads(transcript.document())["steps"][0]["status"] == 429
 
 
-def test_queries_are_taken_out() -> None:
+def test_queries_are_removed_from_urls() -> None:
     assert hidden("https://a.example/x?sig=abc&se=1 y") == "https://a.example/x?… y"

@@ -1,7 +1,7 @@
 """Ask a registry the open questions about MAR, and record the answers without secrets.
 
-The questions: what `last=` does on lists, whether a 429 says how long, whether referrers come by the API or by a tag, how long a
-page of the catalog is, how long responses may be cached (`Cache-Control`), how long a data address is valid, and how far China lags.
+The questions: the effect of `last=` on lists, whether a 429 has `Retry-After`, whether there is a referrers API, the length of a catalog
+page, how long responses may be cached (`Cache-Control`), how long a signed address is valid, and how far China lags behind.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SHOWN = (
 
 @dataclass
 class Transcript:
-    """What was asked, what came back, and what follows from it."""
+    """The requests, the responses, and the conclusions."""
 
     base: str
     steps: list[dict[str, Any]] = field(default_factory=list)
@@ -41,7 +41,7 @@ class Transcript:
     pool: urllib3.PoolManager = field(default_factory=lambda: urllib3.PoolManager(retries=False, timeout=30))
 
     def ask(self, path: str, *, method: str = "GET", **headers: str) -> tuple[urllib3.BaseHTTPResponse, bytes]:
-        """One request, no redirect followed; at most 32 MiB of the body are read."""
+        """Send a request without following redirects, and read at most 32 MiB of the body."""
         answer = self.pool.request(
             method, f"{self.base}{path}", headers={"User-Agent": USER_AGENT, **headers}, redirect=False, preload_content=False
         )
@@ -54,7 +54,7 @@ class Transcript:
         return answer, body
 
     def lists(self, repository: str) -> None:
-        """Whether `n` and `last` are heeded."""
+        """Find out whether the registry supports `n` and `last` in lists."""
         answer, body = self.ask(f"/v2/{repository}/tags/list")
         tags = json.loads(body.decode("utf-8-sig"))["tags"] if answer.status == 200 else []
         self.findings["tags in one answer"] = len(tags)
@@ -65,14 +65,14 @@ class Transcript:
             self.findings["last= is heeded"] = tags[0] not in json.loads(body.decode("utf-8-sig"))["tags"]
 
     def catalog(self) -> None:
-        """How long a page of the catalog is."""
+        """Find out the number of repositories on a page of the catalog."""
         answer, body = self.ask("/v2/_catalog")
         if answer.status == 200:
             self.findings["names in one page of the catalog"] = len(json.loads(body.decode("utf-8-sig"))["repositories"])
             self.findings["the catalog has a next page"] = "link" in answer.headers
 
     def artifact(self, repository: str, tag: str) -> None:
-        """How referrers come, and how long a data address is valid."""
+        """Find out how referrers are listed, and how long a signed address is valid."""
         answer, body = self.ask(f"/v2/{repository}/manifests/{tag}", Accept=ACCEPT)
         if answer.status != 200:
             return
@@ -93,7 +93,7 @@ class Transcript:
                 self.findings["minutes that a data address is valid"] = round((ends - dt.datetime.now(dt.UTC)).total_seconds() / 60)
 
     def lag(self, twin: str, repository: str) -> None:
-        """Which of the tags the twin does not have yet."""
+        """Find out which tags the registry in China does not have yet."""
         _, body = self.ask(f"/v2/{repository}/tags/list")
         ours = set(json.loads(body.decode("utf-8-sig"))["tags"])
         other = Transcript(twin)
@@ -103,7 +103,7 @@ class Transcript:
         self.findings[f"tags that {urlsplit(twin).hostname} lacks"] = sorted(ours - theirs)[:20] if theirs else f"status {answer.status}"
 
     def document(self) -> str:
-        """All of it as JSON."""
+        """Return the whole transcript as JSON."""
         return json.dumps(
             {
                 "asked": self.base,

@@ -103,7 +103,7 @@ def test_references_are_found_where_each_tool_has_them(tmp_path: Path, name: str
     assert {(str(one.reference), one.version) for one in adoption.found} == found
 
 
-def test_what_is_passed_over_is_said(tmp_path: Path) -> None:
+def test_skipped_entries_are_reported(tmp_path: Path) -> None:
     (tmp_path / "ci.sh").write_text(SCRIPT)
     notes = "\n".join(collect([tmp_path / "ci.sh"]).notes)
     assert "ci.sh:6: the version" in notes
@@ -156,7 +156,7 @@ def test_odd_files_do_no_harm(tmp_path: Path, data: bytes) -> None:
     assert {str(one.reference) for one in found} == {"aks/foo:1"}
 
 
-def test_a_wanted_file_that_is_there_is_not_replaced(tmp_path: Path) -> None:
+def test_an_existing_project_file_is_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "marfetch.yaml"
     path.write_text("mine")
     with pytest.raises(StorageError):
@@ -200,4 +200,4 @@ def test_very_many_references_are_read_in_one_pass(tmp_path: Path) -> None:
     path.write_text("".join(f"marfetch pull mcr.microsoft.com/a/b{number}:1 mcr.microsoft.com/a/b{number}:1\n" for number in range(20_000)))
     began = time.process_time()
     assert len(collect([path]).found) == 20_000
-    assert time.process_time() - began < 30  # a few seconds; comparing each with all before it takes minutes
+    assert time.process_time() - began < 30  # linear search takes seconds; comparing all pairs of references would take minutes

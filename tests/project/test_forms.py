@@ -1,4 +1,4 @@
-"""The readers of other tools' files: what they find, where exactly it is written, and what they say about the rest."""
+"""Parsers for the files of other tools: the references that they find, their exact positions, and the notes on skipped references."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DIGEST = "sha256:" + "b7" * 32
 
 
 class Expected(NamedTuple):
-    """One place: reference, range, the text of the version and the digest where they are written, and the problem."""
+    """An expected place: the reference, the range, the texts at the positions of version and digest, and the problem."""
 
     reference: str
     range: str | None = None
@@ -389,7 +389,7 @@ LEFT_OUT = {
 
 
 @pytest.mark.parametrize(("name", "text", "reason"), LEFT_OUT.values(), ids=LEFT_OUT)
-def test_what_is_left_out_is_named(name: str, text: str, reason: str) -> None:
+def test_skipped_references_are_named(name: str, text: str, reason: str) -> None:
     assert any(reason in one.reason for one in find(PurePath(name), text) if isinstance(one, LeftOut))
 
 
@@ -400,7 +400,7 @@ def test_what_is_left_out_is_named(name: str, text: str, reason: str) -> None:
         (
             "main.bicep",
             "/*\nmodule a 'br/public:a/b:1.0.0'\n*/\nmodule b 'br/mine:a/b:1.0.0' = {}\n",
-            "`mine` is an alias of `bicepconfig.json`",
+            "`mine` is an alias that `bicepconfig.json` defines",
         ),
         ("main.tf", 'resource "helm_release" "a" {\n  repository = module.a.repo\n  chart = "b"\n}\n', "its repository `${module.a.repo}`"),
         ("ci.sh", f"helm repo add mar mar://{CHARTS}\n", "it is the address of a repository"),

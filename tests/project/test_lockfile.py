@@ -154,14 +154,14 @@ def test_line_endings_of_windows_do_no_harm() -> None:
     assert parse_lock(TWO.replace(b"\n", b"\r\n"), PATH) == parse_lock(TWO, PATH)
 
 
-def test_a_missing_lock_is_said_as_such(tmp_path: Path) -> None:
+def test_a_missing_lock_is_reported_as_missing(tmp_path: Path) -> None:
     with pytest.raises(LockError) as caught:
         read_lock(tmp_path / "marfetch.lock")
     assert caught.value.code == "lock-missing"
 
 
 def merged(tmp_path: Path, base: bytes, ours: bytes, theirs: bytes) -> tuple[int, bytes]:
-    """What git makes of two branches."""
+    """Merge two branches with git. Return the exit code and the merged file."""
     for name, data in (("base", base), ("ours", ours), ("theirs", theirs)):
         (tmp_path / name).write_bytes(data)
     done = subprocess.run(["git", "merge-file", "-p", "ours", "base", "theirs"], cwd=tmp_path, capture_output=True, check=False)

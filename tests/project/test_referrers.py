@@ -32,7 +32,7 @@ def attach(mar: Registry, subject: Descriptor, title: str, data: bytes = b"about
 
 
 def sign(mar: Registry, authority: Authority, subject: Descriptor) -> Descriptor:
-    """Sign something, as `Signed.sign` signs the artifact."""
+    """Sign any manifest, as `Signed.sign` signs the artifact."""
     envelope = mar.add_blob(cose(authority.signer(), payload(subject)))
     layer = {"mediaType": "application/cose", "digest": str(envelope.digest), "size": envelope.size}
     return mar.add_artifact(
@@ -48,7 +48,7 @@ def placed(directory: Path) -> dict[str, bytes]:
     }
 
 
-# -- where they go
+# -- the paths of the files
 
 
 def test_titles_of_referrers_meet_nothing_of_the_project(signed: Signed, client: Callable[..., Session], make: Make) -> None:
@@ -98,7 +98,7 @@ ASKED = ["verify: true", "MARFETCH_VERIFY"]
 
 @pytest.fixture(params=ASKED)
 def item(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, signed: Signed, config: Path) -> str:
-    """An item of which signatures are asked for, in both ways; the artifact is signed."""
+    """Return an item with a signed artifact. Signatures are required by the project file or by `MARFETCH_VERIFY`."""
     assert config.is_dir()
     signed.sign()
     if request.param == "verify: true":
@@ -108,7 +108,7 @@ def item(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, signed
 
 
 def lie(mar: Registry, artifact: Descriptor) -> Descriptor:
-    """Attach something unsigned that the list, and nothing else, calls a signature."""
+    """Attach an unsigned manifest that only the list of referrers describes as a signature."""
     found = attach(mar, artifact, "Makefile")
     listed = {**descriptor_json(found), "artifactType": SIGNATURE}
     index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [listed]}
@@ -121,7 +121,7 @@ def lie(mar: Registry, artifact: Descriptor) -> Descriptor:
 
 
 def _referrers(mar: Registry, artifact: Descriptor) -> bytes:
-    """What the registry lists by itself, as JSON."""
+    """Return the honest list of referrers, as JSON."""
     found = []
     for name, (media_type, raw) in mar.manifests.items():
         document = json.loads(raw)
@@ -155,7 +155,7 @@ UNSIGNED: dict[str, Callable[[Signed], Descriptor]] = {
 
 
 def codes(client: Session, make: Make, item: str) -> list[int]:
-    """Lock, then sync: the exit codes of both."""
+    """Lock and sync, and return both exit codes."""
     project = make(item)
     found = settle(client, project, None)
     if all(one.error is None for one in found):
@@ -173,7 +173,7 @@ def test_an_unsigned_one_is_exit_code_6_and_nothing_is_written(
     assert placed(make(item).directory) == {}
 
 
-def test_signed_ones_and_signatures_come(
+def test_signed_referrers_and_signatures_are_fetched(
     signed: Signed, item: str, authority: Authority, client: Callable[..., Session], make: Make, tmp_path: Path
 ) -> None:
     made = attach(signed.mar, signed.artifact, "Makefile")
@@ -196,7 +196,7 @@ def test_without_being_asked_for_signatures_it_comes_unsigned(signed: Signed, cl
 def test_a_lock_that_names_an_unsigned_one_lets_nothing_through(
     signed: Signed, item: str, client: Callable[..., Session], make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As one of version 0.1 does."""
+    """Version 0.1 wrote such lock files."""
     made = attach(signed.mar, signed.artifact, "Makefile")
     with monkeypatch.context() as patched:
         patched.delenv("MARFETCH_VERIFY", raising=False)
@@ -215,7 +215,7 @@ def test_a_lock_that_names_an_unsigned_one_lets_nothing_through(
 
 
 @pytest.mark.parametrize("deep", [False, True], ids=["of the artifact", "of what refers to it"])
-def test_a_bundle_takes_no_unsigned_one(
+def test_a_bundle_contains_no_unsigned_referrer(
     signed: Signed, authority: Authority, item: str, client: Callable[..., Session], make: Make, tmp_path: Path, deep: bool
 ) -> None:
     project = make(item.replace(", referrers: true", ""))

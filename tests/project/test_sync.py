@@ -74,7 +74,7 @@ def test_only_the_named_one_is_upgraded(client: Callable[..., Session], make: Ma
     assert caught.value.hint == "did you mean `storage-account`?"
 
 
-def test_what_no_longer_fits_is_resolved_anew_and_what_is_not_wanted_goes(client: Callable[..., Session], make: Make) -> None:
+def test_entries_that_no_longer_match_are_resolved_again_or_removed(client: Callable[..., Session], make: Make) -> None:
     lock(client(), make(f"reference: {ALB}, version: ~1.7", f"reference: {MODULE}"))
     project = make(f"reference: {ALB}, version: ~1.8")
     lock(client(), project)
@@ -164,7 +164,7 @@ def test_a_moved_tag_is_refused_until_it_is_upgraded(client: Callable[..., Sessi
     assert result[0].error.exit_code == 8
     assert (project.directory / "foo.txt").read_bytes() == b"old"
     assert project.lock_path.read_bytes() == before
-    # By its digest, what was locked is still to be had.
+    # The locked content can still be downloaded by its digest.
     (project.directory / "foo.txt").unlink()
     assert outcomes(sync(client(), project, as_locked=True)) == {"foo": "fetched", "alb-controller": "unchanged"}
     lock(client(), project, "foo")
@@ -303,7 +303,7 @@ def test_shards_cover_everything_once_however_they_are_counted(make: Make, first
 
 
 @pytest.mark.parametrize("text", ["", "1", "1/0", "3/2", "-1/2", "a/b", "1/2/3", "1.0/2"])
-def test_a_shard_that_is_none_is_refused(text: str) -> None:
+def test_an_invalid_shard_is_refused(text: str) -> None:
     with pytest.raises(InputError):
         Shard.parse(text)
 
@@ -427,12 +427,12 @@ def test_the_end_of_support_counts_when_the_day_has_come(client: Callable[..., S
     )
 
 
-# -- as a user meets them
+# -- the commands as separate processes
 
 
 @pytest.fixture
 def run(mar: Registry, tmp_path: Path, make: Make) -> Run:
-    """Runs `marfetch` in the project's directory."""
+    """Return a function that runs `marfetch` in the project's directory."""
     make()
 
     def do(*arguments: str, cache: str = "cache", **more: Any) -> subprocess.CompletedProcess[str]:
@@ -574,7 +574,7 @@ def test_a_killed_sync_leaves_nothing_half_and_the_next_one_ends_it(run: Run, ma
 
 
 def _fill(path: Path) -> None:
-    """Take all the room that is left."""
+    """Write a file that uses up the free space."""
     with path.open("wb", buffering=0) as file:
         while True:
             try:
@@ -591,12 +591,13 @@ def test_a_full_disk_fails_what_does_not_fit_and_leaves_no_part_of_it(
     mar.add_artifact("aks/small", "1.0.0", ("small.txt", b"small"))
     (small_disk / "marfetch.yaml").write_text("schema: 1\nartifacts:\n  - reference: aks/large\n  - reference: aks/small\n")
     project = read_project(small_disk / "marfetch.yaml")
-    result = sync(client(jobs=1), project)  # one after the other: else the large one may hold all the room while the small one comes
+    # Download one file at a time. Otherwise the large file may use up the space before the small file arrives.
+    result = sync(client(jobs=1), project)
     assert outcomes(result) == {"large": "failed", "small": "fetched"}
     assert result[0].error is not None
     assert result[0].error.code == "disk-full"
     assert {path.name for path in small_disk.iterdir()} == {"marfetch.yaml", "marfetch.lock", "small.txt"}
-    # No room for a lock either: the old one stays whole.
+    # There is no space for a new lock file either, so the old one must stay intact.
     before = project.lock_path.read_bytes()
     _fill(small_disk / "filler")
     (small_disk / "marfetch.yaml").write_bytes(b"schema: 1\nartifacts:\n  - reference: aks/small\n")
@@ -606,7 +607,7 @@ def test_a_full_disk_fails_what_does_not_fit_and_leaves_no_part_of_it(
     assert project.lock_path.read_bytes() == before
 
 
-# -- what is the project's own
+# -- the project file and the lock file are never overwritten
 
 
 @pytest.mark.parametrize("title", ["marfetch.yaml", "marfetch.lock", "MarFetch.YAML"])
@@ -649,7 +650,7 @@ def test_a_lock_of_another_endpoint_than_the_file_names_does_not_fit(client: Cal
 
 
 @pytest.mark.parametrize("is_rehearsal", [False, True])
-def test_a_directory_in_the_place_of_a_file_is_said_in_a_dry_run_too(
+def test_a_directory_with_the_name_of_a_file_is_reported_in_a_dry_run_too(
     client: Callable[..., Session], mar: Registry, make: Make, is_rehearsal: bool
 ) -> None:
     mar.add_artifact("aks/foo", "1.0.0", ("foo.txt", b"foo"))

@@ -21,7 +21,7 @@ def item(*lines: str) -> bytes:
     return (HEAD + "  - reference: aks/foo\n" + "".join(f"    {line}\n" for line in lines)).encode()
 
 
-def test_everything_that_can_be_said_is_read() -> None:
+def test_every_key_of_a_project_file_is_read() -> None:
     project = parse_project(
         b"""# a comment
 schema: 1
@@ -65,7 +65,7 @@ def test_a_version_is_what_was_written_with_or_without_quotes(written: str, vers
 
 
 REFUSED: dict[str, tuple[bytes, str, int, int]] = {
-    # text, what is said, line, column
+    # text of the file, message, line, column
     "a mistyped key": (item("verison: ^1"), "`verison` is not a known key", 4, 5),
     "an unknown key": (item("colour: red"), "`colour` is not a known key", 4, 5),
     "an unknown key of the file": (b"schema: 1\nartefacts: []\n", "`artefacts` is not a known key", 2, 1),
@@ -113,7 +113,7 @@ def test_what_cannot_be_is_refused_with_its_place(data: bytes, says: str, line: 
     [b"schema: 1\nartifacts: [\n", b"schema: 1\nschema: 1\nartifacts: []\n", b"schema: 1\n---\nschema: 1\n", b"a: &x 1\nb: *x\n", b"\xff\xfe", b"a: !!python/name:os.system 1\n", b"<<<<<<< HEAD\nschema: 1\n=======\n"],
     ids=["open", "a key twice", "two documents", "an alias", "not UTF-8", "a tag", "merge markers"],
 )  # fmt: skip
-def test_what_is_no_plain_yaml_is_refused(data: bytes) -> None:
+def test_yaml_beyond_json_is_refused(data: bytes) -> None:
     with pytest.raises(InputError) as caught:
         parse_project(data, PATH)
     assert caught.value.code == "wanted-invalid"
@@ -165,7 +165,7 @@ def test_the_schema_agrees_with_the_reader() -> None:
     jsonschema.Draft202012Validator.check_schema(json_schema())
     check = jsonschema.Draft202012Validator(json_schema())
     assert check.is_valid(yaml.safe_load(item("version: ^1", "kind: [chart]", "referrers: true", "untar: false")))
-    # Rules of its own form only; what a range or a reference is, a schema does not say.
+    # The schema checks only the structure. It cannot check the syntax of ranges and references.
     by_form = ["a mistyped key", "an unknown key", "an unknown key of the file", "a key without a value", "no reference", "a reference that is a number", "an item that is a text", "a range that is a list", "a range that is true", "a name that is none", "an empty list", "no schema", "another schema", "no artifacts", "artifacts that are a mapping", "a list"]  # fmt: skip
     for name in by_form:
         assert not check.is_valid(yaml.safe_load(REFUSED[name][0])), name

@@ -1,4 +1,4 @@
-"""Ranges against the real Masterminds/semver, and what must hold for every range and version."""
+"""Comparison of ranges with the real Masterminds/semver, and properties of all ranges and versions."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ versions = st.builds(
 
 @pytest.fixture(scope="module")
 def oracle(tool: Callable[[str], Path]) -> Iterator[Callable[[dict[str, Any]], dict[str, Any]]]:
-    """Asks the library that Helm uses."""
+    """Return a function that evaluates a range with the library that Helm uses."""
     process = subprocess.Popen([tool("semver-oracle")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     stdin, stdout = cast("IO[str]", process.stdin), cast("IO[str]", process.stdout)
 

@@ -1,4 +1,4 @@
-"""Addresses: the checked host is the host that every parser sees."""
+"""Addresses: every URL parser reads the same host that marfetch checks."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ urls = st.lists(pieces, max_size=8).map("".join) | st.text(max_size=40) | st.tex
 
 
 @given(urls)
-def test_whatever_is_taken_means_one_host_to_every_parser(url: str) -> None:
+def test_every_accepted_address_has_one_host_for_all_parsers(url: str) -> None:
     with contextlib.suppress(Error):
         address = Address.parse(url)
         for text in (url, address.url):

@@ -80,7 +80,7 @@ def test_order_says_nothing(found: list[Entry], random: object) -> None:
 @settings(max_examples=150, deadline=None)
 def test_no_change_of_a_byte_is_taken_for_something_else(found: list[Entry], data: st.DataObject) -> None:
     raw = bytearray(lock_bytes(make_lock(found)))
-    # The header contains the tool's name, which is not secret.
+    # Skip the header: the name of the tool may change without making the lock invalid.
     begin = raw.index(b'"artifacts"')
     raw[data.draw(st.integers(begin, len(raw) - 1))] = data.draw(st.integers(0, 255))
     try:
@@ -94,7 +94,7 @@ def test_no_change_of_a_byte_is_taken_for_something_else(found: list[Entry], dat
 @given(locks, locks)
 @settings(max_examples=50, deadline=None)
 def test_two_locks_put_together_by_their_entries_are_a_lock(one: list[Entry], other: list[Entry]) -> None:
-    """What a merge without conflict does: it takes whole entries of both sides."""
+    """A merge without conflicts combines whole entries of both branches."""
     merged = {entry.name: entry for entry in (*one, *other)}
     documents = [json.loads(lock_bytes(make_lock(entries))) for entries in (one, other)]
     taken = {value["name"]: value for document in documents for value in document["artifacts"]}

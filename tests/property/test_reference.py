@@ -22,7 +22,7 @@ hosts = st.builds(Host, names, st.none() | st.integers(1, 65535))
 
 
 def is_plain(reference: Reference) -> bool:
-    """Whether the first part of a repository without a host would not be taken for one."""
+    """Return whether a parser would not take the first part of the repository for a host."""
     first = reference.repository.partition("/")[0]
     return reference.host is not None or ("." not in first and first != "localhost")
 

@@ -1,7 +1,7 @@
-"""Changed envelopes, timestamps, policies and lists: never a traceback, never accepted with something else in them.
+"""Mutated envelopes, timestamps, policies and lists: no traceback, and none is accepted with different content.
 
-The number of mutations of each form is `MARFETCH_MUTATIONS` (default 20,000; of revocation lists and
-provenance, of which each costs more, a tenth).
+`MARFETCH_MUTATIONS` is the number of mutations of each form (default: 20,000). For revocation lists and provenance, which are slower to
+check, it is a tenth.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from ..world.signing import jws as made_jws
 
 COUNT = int(os.environ.get("MARFETCH_MUTATIONS", "20000"))
 MOST = 1 << 16
-"""Bytes of a changed document, at most."""
+"""Maximum size of a mutated document in bytes."""
 FORMS = {"cose": "application/cose", "jws": "application/jose+json"}
 
 
@@ -70,7 +70,7 @@ def envelope(form: str) -> bytes:
 
 
 def content(data: bytes, form: str) -> tuple[Any, ...]:
-    """What counts in an envelope: header, payload and certificates."""
+    """Return the relevant content of an envelope: header, payload and certificates."""
     sealed = {"cose": parse_cose, "jws": parse_jws}[form](data)
     return dict(sealed.header), sealed.payload, sealed.certificates, sealed.algorithm, sealed.content_type, sealed.critical
 
@@ -112,7 +112,7 @@ def test_every_flipped_bit_of_what_is_signed_is_refused(trust: TrustContext, for
 
 def test_a_certificate_has_one_form_only(trust: TrustContext) -> None:
     leaf = signer()
-    while leaf.der[-1] & 1:  # a signature whose last bit can be called unused
+    while leaf.der[-1] & 1:  # repeat until the last bit of the signature is 0, so that it can be marked as unused
         leaf = authority().signer()
     at = leaf.der.rindex(leaf.certificate.signature) - 1
     changed = leaf.der[:at] + b"\x01" + leaf.der[at + 1 :]
@@ -162,7 +162,7 @@ def test_no_mutation_of_a_policy_is_more_than_an_error() -> None:
         assert codes <= {"POLICY_INVALID"}
 
 
-# -- oracles: other readers of the same bytes
+# -- comparison with other parsers
 
 SCALARS = st.integers(-(1 << 63), (1 << 64) - 1) | st.binary(max_size=300) | st.text(max_size=80) | st.booleans() | st.none()
 VALUES = st.recursive(
@@ -178,7 +178,7 @@ def depth(value: Any) -> int:
 @pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(VALUES)
-def test_what_cbor2_writes_is_read_the_same(value: Any) -> None:
+def test_values_from_cbor2_are_parsed_correctly(value: Any) -> None:
     data = cbor2.dumps(value)
     assert depth(value) > cbor.MAX_DEPTH or cbor.loads(data) == cbor2.loads(data)
 
@@ -190,7 +190,7 @@ def test_what_is_read_of_any_bytes_cbor2_reads_too_and_writes_back(data: bytes) 
         value = cbor.loads(data)
     except cbor.CborError:
         return
-    if not has_tag(value):  # cbor2 undoes tags, and fails at some
+    if not has_tag(value):  # cbor2 interprets tags, and raises for some
         assert_same(value, cbor2.loads(data))
 
 
@@ -211,7 +211,7 @@ def assert_same(ours: Any, theirs: Any) -> None:
 
 @settings(max_examples=500, deadline=None)
 @given(st.integers(-(1 << 200), 1 << 200), st.lists(st.integers(0, 1 << 40), min_size=1, max_size=6), st.binary(max_size=300))
-def test_what_asn1crypto_writes_is_read_the_same(number: int, arcs: list[int], octets: bytes) -> None:
+def test_values_from_asn1crypto_are_parsed_correctly(number: int, arcs: list[int], octets: bytes) -> None:
     assert der.one(core.Integer(number).dump()).integer() == number
     dotted = ".".join(map(str, [1, 2, *arcs]))
     assert der.one(core.ObjectIdentifier(dotted).dump()).oid() == dotted

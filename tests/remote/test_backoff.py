@@ -29,7 +29,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def backoff(clock: Clock, heard: Heard) -> Backoff:
-    """A back-off that always uses the largest random number."""
+    """Return a `Backoff` that always uses the largest random number."""
     return Backoff(clock, heard, chance=lambda: 1.0)
 
 
@@ -102,10 +102,10 @@ def test_a_date_is_compared_with_our_clock_where_the_answer_names_no_time(date: 
     assert retry_after(format_datetime(NOON + timedelta(seconds=90), usegmt=True), NOON.timestamp(), date=date) == 90.0
 
 
-# -- a pause is the host's
+# -- a pause applies to the host
 
 
-def test_a_pause_is_waited_out_in_full_and_told_with_the_time_of_day(backoff: Backoff, clock: Clock, heard: Heard) -> None:
+def test_a_pause_is_waited_out_in_full_and_shown_with_the_time_of_day(backoff: Backoff, clock: Clock, heard: Heard) -> None:
     host = timed(backoff, clock)
     backoff.throttled("mar.test", 90)
     backoff.enter(host, backoff.attempts("it"))
@@ -132,7 +132,7 @@ def test_all_threads_of_a_host_share_one_pause(clock: Clock, heard: Heard) -> No
     assert len(entered) == 6
     assert min(entered) >= 1030
     assert len(heard.notes) == 1
-    # Each of them may have begun one wait of half a second when the pause ended, but none began a pause of its own.
+    # A thread may have started a wait of half a second just before the pause ended, but no thread starts another pause.
     assert max(entered) <= 1030 + 6 * 0.5
 
 
@@ -190,7 +190,7 @@ def test_requests_after_a_pause_are_spread_out(clock: Clock, heard: Heard, chanc
     assert clock.slept == [longest]
 
 
-# -- how many at a time
+# -- concurrent requests
 
 
 def test_no_more_are_under_way_than_jobs_allow(clock: Clock, heard: Heard) -> None:
@@ -216,7 +216,7 @@ def test_a_throttle_halves_them_down_to_one_and_a_storm_counts_once(backoff: Bac
     seen = [host.bound]
     for _ in range(6):
         backoff.throttled("mar.test", 1)
-        backoff.throttled("mar.test", 1)  # an answer that crossed the first one on its way
+        backoff.throttled("mar.test", 1)  # a 429 for a request that was sent before the first 429 arrived
         assert host.allowed == 1
         seen.append(host.bound)
         clock.time += 2
@@ -256,7 +256,7 @@ def test_answers_in_a_row_bring_them_back_one_by_one_and_no_further(backoff: Bac
     assert host.active == 0
 
 
-# -- what happens while a connection is opened
+# -- throttles that begin while a connection is opening
 
 
 def test_a_pause_that_begins_while_a_connection_is_opened_holds_the_request_back(backoff: Backoff, clock: Clock) -> None:
@@ -265,7 +265,7 @@ def test_a_pause_that_begins_while_a_connection_is_opened_holds_the_request_back
         assert slot.wait_if_throttled() is False
         assert clock.time == 1000
         backoff.throttled("mar.test", 30)
-        assert slot.wait_if_throttled() is True  # what was asked before is out of date
+        assert slot.wait_if_throttled() is True  # a request that was sent early must be sent again
         assert clock.time >= 1030
         assert host.active == 1
     assert host.active == 0
@@ -310,7 +310,7 @@ def test_a_budget_that_ends_in_the_last_moment_of_a_wait_gives_the_place_back(he
 
 
 def test_many_answers_that_cross_each_other_are_one_wait(backoff: Backoff, clock: Clock) -> None:
-    # Each of them moves the end by a little: what is waited for is counted as it passes, not anew each time.
+    # Each new pause moves the end a little. Only the time that has really passed counts, not the length of every pause.
     host = timed(backoff, clock)
 
     class Crossing(Condition):
@@ -325,7 +325,7 @@ def test_many_answers_that_cross_each_other_are_one_wait(backoff: Backoff, clock
     assert 1100 <= clock.time <= 1120
 
 
-# -- new tries
+# -- retries
 
 
 @pytest.mark.parametrize("chance", [0.0, 0.5, 1.0])
@@ -374,7 +374,7 @@ def test_a_throttle_without_a_time_is_a_growing_pause_for_all(backoff: Backoff, 
         backoff.attempts("it").failed(throttle())
         pauses.append(host.resume_at - clock.time)
     assert pauses == [1, 2, 4, 8]
-    assert clock.slept == []  # the pause is waited out where all wait for it
+    assert clock.slept == []  # `Backoff.enter` waits for the pause, not this function
 
 
 @pytest.mark.parametrize("said", ["0", "Mon, 01 Jan 2001 00:00:00 GMT"], ids=["no time", "a past date"])
@@ -429,7 +429,7 @@ def test_a_throttle_that_lasts_ends_after_all_tries_with_its_own_error(backoff: 
     assert clock.time >= 1000 + 2 * (limits.TRIES - 1)
 
 
-# -- the end of patience
+# -- giving up
 
 
 @pytest.mark.parametrize("seconds", [121.0, 86400.0, 1e15])
@@ -511,7 +511,7 @@ def test_a_wait_that_the_host_asked_for_is_no_lack_of_progress(backoff: Backoff,
     backoff.throttled("mar.test", limits.NO_PROGRESS + 30)
     backoff.enter(host, attempts)
     attempts.failed(failure())
-    assert len(clock.slept) == 2  # not to go on together, and before the new try
+    assert len(clock.slept) == 2  # a random delay, so that threads do not continue together, and the wait before the retry
 
 
 # -- cut transfers
@@ -553,7 +553,7 @@ def test_tries_and_resumes_share_one_account_which_progress_clears(backoff: Back
     attempts.failed(failure(tries=4))
 
 
-# -- which answers are tried again
+# -- which responses are retried
 
 
 def explained(status: int, text: str = "", *, data: bool = False, **headers: str) -> RequestFailed:

@@ -1,4 +1,4 @@
-"""Which certificates are trusted."""
+"""The trusted certificates."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_each_variable_may_name_a_directory_too(
 def test_all_files_of_a_directory_are_read_with_and_without_hash_links(tmp_path: Path) -> None:
     for name in ("linked", "own"):
         trustme.CA().cert_pem.write_to_path(str(tmp_path / f"{name}.pem"))
-    (tmp_path / "0123abcd.0").symlink_to("linked.pem")  # as `openssl rehash` makes it; OpenSSL reads it when it needs it
+    (tmp_path / "0123abcd.0").symlink_to("linked.pem")  # a hash link, as `openssl rehash` creates it; OpenSSL reads it only when needed
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "gone.pem").symlink_to("nothing")
     assert trusted(TrustedCertificates(str(tmp_path)).context()) == 1

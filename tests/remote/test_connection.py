@@ -51,7 +51,7 @@ def test_more_than_a_few_are_refused(client: Callable[..., Session], mar: Regist
         source.manifest(bound)
     assert caught.value.code == "limit-passed"
     assert len(mar.asked) == 1
-    assert source.tags(bound)  # over a connection of its own
+    assert source.tags(bound)  # the next request uses another connection
 
 
 def test_another_protocol_is_no_answer_and_the_connection_is_not_used_again(client: Callable[..., Session], mar: Registry) -> None:

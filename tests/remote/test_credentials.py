@@ -58,7 +58,7 @@ Made = Callable[..., Session]
 
 @pytest.fixture
 def docker(tmp_path: Path) -> Logs:
-    """`docker(document)`: what `docker login` has left in the home directory."""
+    """`docker(document)` writes Docker's `config.json` to the home directory, as `docker login` does."""
 
     def write(document: object, path: str = "home/.docker/config.json") -> Path:
         file = tmp_path / path
@@ -71,7 +71,7 @@ def docker(tmp_path: Path) -> Logs:
 
 @pytest.fixture
 def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """`helper(name, script)`: puts a credential helper on the path, and returns the file with the requests that it got."""
+    """`helper(name, script)` puts a credential helper on the `PATH`, and returns the file in which it records its requests."""
     directory = tmp_path / "bin"
     directory.mkdir()
     monkeypatch.setenv("PATH", f"{directory}:/usr/bin:/bin")
@@ -89,7 +89,7 @@ def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pat
 SAYS = """echo '{"ServerURL":"x","Username":"user","Secret":"pass"}'"""
 
 
-# -- where they are
+# -- the sources of credentials
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_line_breaks_and_final_nuls_are_not_part_of_a_password(docker: Logs, aut
     assert basic_credentials(REGISTRY) == packed("user:pass")
 
 
-def test_without_any_configuration_there_are_none() -> None:
+def test_without_any_configuration_there_are_no_credentials() -> None:
     assert basic_credentials(REGISTRY) is None
 
 
@@ -191,7 +191,7 @@ def test_a_helper_of_the_registry_is_asked_by_its_protocol(docker: Logs, helper:
     assert basic_credentials(REGISTRY) == SECRET
     assert asked.read_text() == "get reg.example\n"
     assert basic_credentials(REGISTRY) == SECRET
-    assert asked.read_text().count("get") == 1  # once in a run
+    assert asked.read_text().count("get") == 1  # the helper runs only once per process
 
 
 @pytest.mark.parametrize(
@@ -305,7 +305,7 @@ def test_credentials_for_a_scheme_that_is_not_supported_are_not_called_wrong(doc
 
 
 def test_mar_is_never_explained_by_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(credentials, "find_credentials", lambda *_: pytest.fail("credentials were looked for"))
+    monkeypatch.setattr(credentials, "find_credentials", lambda *_: pytest.fail("marfetch searched for credentials"))
     assert Authority(endpoint("global")).explain("aks/foo") is None
 
 
@@ -365,15 +365,15 @@ def test_an_identity_token_is_no_password(docker: Logs, helper: Callable[..., Pa
     assert identity_token(Host("other.example", 443)) is None
 
 
-def test_where_there_is_a_password_there_is_no_identity_token(docker: Logs) -> None:
+def test_an_entry_with_a_password_has_no_identity_token(docker: Logs) -> None:
     docker(AUTHS)
     assert identity_token(REGISTRY) is None
 
 
 class _Realm(Answering):
-    """A registry that takes a token of its own realm only, which it gives for an identity token (as that of Azure does)."""
+    """A registry that accepts only tokens of its own realm. Like Azure's, the realm exchanges an identity token for a token."""
 
-    bodies: list[dict[str, str]] = []  # noqa: RUF012 - set anew for each test
+    bodies: list[dict[str, str]] = []  # noqa: RUF012 - each test sets a new list
 
     def get(self) -> None:
         if self.headers.get("Authorization") == "Bearer fresh":
@@ -431,7 +431,7 @@ def test_a_helper_that_is_no_name_is_never_run(
     assert not asked.exists()
 
 
-# -- whom they are given to
+# -- the hosts that receive credentials
 
 
 def endpoint(text: str, *data_hosts: str) -> Endpoint:
@@ -449,7 +449,7 @@ def test_mar_never_gets_credentials_and_none_are_read(
     docker: Logs, monkeypatch: pytest.MonkeyPatch, name: str, host: str, data: str
 ) -> None:
     docker({"auths": {one: {"auth": SECRET} for one in (host, f"{host}:443", f"https://{host}", data)}})
-    monkeypatch.setattr(credentials, "find_credentials", lambda *_: pytest.fail("credentials were looked for"))
+    monkeypatch.setattr(credentials, "find_credentials", lambda *_: pytest.fail("marfetch searched for credentials"))
     authority = Authority(endpoint(name))
     for challenge in ("Basic realm=x", f'Bearer realm="https://{host}/token"', 'Bearer realm="https://evil.example/"'):
         assert authority.answer(challenge, "aks/foo") is None
@@ -465,8 +465,8 @@ def test_an_own_registry_gets_them_from_its_first_challenge_on(docker: Logs) -> 
     assert authority.headers(address, "aks/foo") == {}
     assert authority.answer("basic realm=x", "aks/foo") == "basic"
     assert authority.headers(address, "aks/foo") == {"Authorization": f"Basic {SECRET}"}
-    assert authority.answer("Basic realm=x", "aks/foo") is None  # they were wrong; once is enough
-    # A request that went out before another one learned of them was not refused for being wrong.
+    assert authority.answer("Basic realm=x", "aks/foo") is None  # the credentials were wrong, so they are not sent again
+    # The refused request carried no credentials, because another thread added them later. So they may still be right.
     assert authority.answer("Basic realm=x", "aks/foo", tried=False) == "basic"
 
 
@@ -585,7 +585,7 @@ def test_a_realm_elsewhere_is_refused(docker: Logs, realm: str) -> None:
 
 
 @pytest.mark.parametrize("challenge", ["", "Bearer", "Bearer realm=", "Negotiate abc", "Digest realm=x", "Basic " + "x" * 9000])
-def test_a_challenge_that_cannot_be_met_is_none(docker: Logs, challenge: str) -> None:
+def test_a_challenge_that_cannot_be_met_is_skipped(docker: Logs, challenge: str) -> None:
     docker(AUTHS)
     assert Authority(OWN).answer(challenge, "aks/foo") is None
 
@@ -622,7 +622,7 @@ def test_a_token_that_cannot_be_one_is_not_kept(document: bytes) -> None:
     assert authority.headers(Address.parse("https://reg.example/"), "aks/foo") == {}
 
 
-# -- over real connections
+# -- requests over real connections
 
 
 def given(mar: Registry) -> list[tuple[str, str | None]]:

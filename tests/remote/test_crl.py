@@ -58,7 +58,7 @@ def fetch(url: str, budget: Budget | None = None) -> bytes:
         ("64:ff9b:1::5db8:d70e", False),
         ("64:ff9b::93.184.215.14", True),
         ("240.0.0.1", False),
-        ("168.63.129.16", False),  # Azure's host services
+        ("168.63.129.16", False),  # the address of Azure's host services
         ("64:ff9b::168.63.129.16", False),
     ],
 )
@@ -117,7 +117,7 @@ def serving(
 
 @pytest.fixture
 def public_world(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The world is faked: a name that leads to this machine, an address of it that counts as public, and a port for http."""
+    """Resolve a test name to this machine, treat its address as public, and use a free port as the default port of http."""
 
     def lead(port: int) -> None:
         def found(host: str, asked: int, timeout: float) -> list[Any]:
@@ -147,7 +147,7 @@ def test_another_status_than_200_is_an_error(public_world: Any, status: int, loc
         with pytest.raises(RemoteError) as caught:
             fetch("http://crl.test/a.crl")
     assert caught.value.code == "unexpected-answer"
-    assert len(asked) == 1  # nothing is followed
+    assert len(asked) == 1  # redirects are not followed
 
 
 def test_a_list_that_is_too_long_is_not_taken(public_world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +179,7 @@ def test_a_name_with_one_private_address_is_refused(monkeypatch: pytest.MonkeyPa
 
 
 class Forward(Listener):
-    """A proxy that answers requests itself, and remembers their heads."""
+    """A proxy that answers requests itself, and records their headers."""
 
     def __init__(self) -> None:
         super().__init__()

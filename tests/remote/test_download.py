@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("impatient")
 
 @pytest.fixture
 def get(client: Callable[..., Session], mar: Registry, tmp_path: Path) -> Callable[..., Pulled]:
-    """Pulls `aks/foo:1`, an artifact of one file, into `out`."""
+    """Return a function that pulls `aks/foo:1`, an artifact with one file, into `out`."""
     mar.add_artifact("aks/foo", "1", ("foo.bin", BLOB))
 
     def do(*texts: str, force: bool = False, choice: Choice | None = None, **options: object) -> Pulled:
@@ -51,7 +51,7 @@ def failure(result: Pulled) -> Error:
 
 
 def swept(tmp_path: Path, *names: str) -> None:
-    """Nothing is under a final name but these files, and they are right; nothing is left that a next run does not use."""
+    """Check that the output directory has only these files, and that every blob in the cache matches its digest."""
     out = tmp_path / "out"
     found = {path.relative_to(out).as_posix(): path for path in out.rglob("*") if path.is_file()} if out.exists() else {}
     assert set(found) == set(names)
@@ -71,7 +71,7 @@ def test_a_blob_comes_by_redirect_with_its_signature_byte_for_byte(get: Callable
     assert mar.kinds() == ["manifest", "blob", "data"]
     asked = mar.asked[2]
     assert "//docker/registry" in asked.target
-    assert asked.target.endswith(mar.signature)  # lower-case percent-encodings and all
+    assert asked.target.endswith(mar.signature)  # percent-encodings stay in lower case
     assert asked.headers["user-agent"].startswith("marfetch/")
     assert "authorization" not in asked.headers
     swept(tmp_path, "foo.bin")
@@ -139,7 +139,7 @@ def test_a_broken_transfer_is_resumed_or_restarted(
     ranged = [asked.headers["range"] for asked in data_requests(mar) if "range" in asked.headers]
     for header in ranged:
         assert int(header.removeprefix("bytes=").rstrip("-")) > 0
-    # Every try is asked for at the registry, since a data address may have expired by then.
+    # Every try starts at the registry, because the signed address may have expired.
     assert mar.kinds().count("blob") == len(data_requests(mar))
 
 
@@ -181,7 +181,7 @@ def test_a_rest_that_does_not_fit_is_never_spliced(
     assert [asked.headers.get("range") for asked in data_requests(mar)][:2] == [None, f"bytes={128 * 1024}-"]
 
 
-def test_a_rest_that_lies_is_noticed_and_fetched_anew_once(get: Callable[..., Pulled], mar: Registry, tmp_path: Path) -> None:
+def test_wrong_resumed_bytes_are_noticed_and_downloaded_again_once(get: Callable[..., Pulled], mar: Registry, tmp_path: Path) -> None:
     mar.on("data").cuts_after(128 * 1024, times=1)
     mar.on("data").answers_with(b"x" * (128 * 1024), times=1)
     assert not get().failed
@@ -199,7 +199,7 @@ ENDS: dict[str, tuple[str, bool]] = {
 
 
 @pytest.mark.parametrize(("how", "chunked"), ENDS.values(), ids=ENDS)
-def test_a_blob_of_which_only_the_end_of_the_body_is_lost_is_there(
+def test_a_blob_is_complete_if_only_the_end_of_the_chunked_body_is_lost(
     get: Callable[..., Pulled], mar: Registry, tmp_path: Path, how: str, chunked: bool
 ) -> None:
     mar.on("data").loses_the_end(how, chunked=chunked)
@@ -348,7 +348,7 @@ def test_a_suspended_process_does_not_block_others_forever(
         assert (error.code, error.exit_code) == ("timeout", 7)
         assert str(part) in error.message
         assert len([note for note in heard.notes if "is already being fetched" in note]) == 1
-        assert part.stat().st_size > 0  # it stays the other one's
+        assert part.stat().st_size > 0  # the temporary file still belongs to the other process
     finally:
         knob.change = None
         process.send_signal(signal.SIGCONT)
@@ -464,7 +464,7 @@ def test_a_damaged_cache_is_noticed_dropped_and_fetched_again(
     assert any("damaged" in warning for warning in heard.warnings)
 
 
-# -- several at once
+# -- concurrent downloads
 
 
 def test_many_artifacts_go_side_by_side(get: Callable[..., Pulled], mar: Registry, tmp_path: Path) -> None:
@@ -492,7 +492,7 @@ def test_many_artifacts_go_side_by_side(get: Callable[..., Pulled], mar: Registr
     assert [file.path.name for file in result.files] == [f"many{number}.bin" for number in range(40)]
     assert 4 <= most["data"] <= 8
     assert 4 <= most["registry"] <= 8
-    assert most["both"] > 8, "while one host answers, the other one is asked"
+    assert most["both"] > 8, "requests to the two hosts run in parallel"
     swept(tmp_path, *(f"many{number}.bin" for number in range(40)))
 
 
@@ -522,7 +522,7 @@ def test_a_throttle_holds_all_threads_of_the_host(get: Callable[..., Pulled], ma
     assert not get(*(f"aks/busy{number}:1" for number in range(20)), jobs=4).failed
     asked = [one for one in mar.asked if one.kind == "manifest"]
     told = asked[0].at
-    # What was on its way already may still come in; nothing new is sent until the time has passed.
+    # Requests that were already sent may still arrive. No new request is sent until the pause ends.
     assert [one for one in asked if told + 0.3 < one.at < told + 2] == []
 
 

@@ -1,4 +1,4 @@
-"""The parts of oras-py that marfetch uses: only those listed here, in their present form, and none reaches another host."""
+"""marfetch uses only the parts of oras-py that are listed here. The parts have not changed, and none contacts another host."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ ADDRESSES = {
 
 
 def dotted(node: ast.AST) -> str:
-    """`a.b.c` of an expression; empty where it is none."""
+    """Return an expression as `a.b.c`, or an empty string if it has another form."""
     if isinstance(node, ast.Attribute):
         before = dotted(node.value)
         return f"{before}.{node.attr}" if before else ""
@@ -50,7 +50,7 @@ def dotted(node: ast.AST) -> str:
 
 
 def asked_of(tree: ast.AST, holder: Callable[[ast.expr], bool]) -> set[str]:
-    """The attributes that are taken of expressions."""
+    """Return the attributes that are read from the expressions for which `holder` returns True."""
     return {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and holder(node.value)}
 
 
@@ -65,8 +65,10 @@ def remote(client: Callable[..., Session]) -> Remote:
     return cast("Remote", one.connect(one.endpoint(Reference("aks/foo"))))
 
 
-def test_this_is_the_version_whose_inside_is_known() -> None:
-    assert oras.version.__version__.startswith("0.2."), "look at docs/design.md, what of oras-py is unsafe, before a new one is taken"
+def test_the_tested_version_of_oras_py_is_installed() -> None:
+    assert oras.version.__version__.startswith("0.2."), (
+        "before you use another part of oras-py, read in docs/design.md which parts are unsafe"
+    )
 
 
 def test_nothing_else_of_oras_py_is_used(trees: list[ast.Module]) -> None:
@@ -79,7 +81,7 @@ def test_nothing_else_of_oras_py_is_used(trees: list[ast.Module]) -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").startswith("oras")
     ]
-    assert not imported, "by its full name, so that this test sees it"
+    assert not imported, "import it by its full name, so that this test can find it"
 
 
 def test_jsonschema_loads_when_oras_py_validates_and_not_before() -> None:
@@ -128,10 +130,10 @@ def test_the_media_types_are_those_of_manifests_and_indexes() -> None:
 @pytest.mark.parametrize("insecure", [True, False])
 def test_a_registry_of_oras_py_is_made_without_asking_anybody(monkeypatch: pytest.MonkeyPatch, insecure: bool) -> None:
     def never(*_: Any, **__: Any) -> None:
-        pytest.fail("something was asked for")
+        pytest.fail("oras-py sent a request")
 
     monkeypatch.setattr(requests.Session, "send", never)
-    monkeypatch.setattr("builtins.open", never)  # such as Docker's configuration
+    monkeypatch.setattr("builtins.open", never)  # oras-py must not read files, such as Docker's configuration
     assert list(inspect.signature(oras.provider.Registry).parameters) == ["hostname", "insecure", "tls_verify", "auth_backend"]
     made = oras.provider.Registry(hostname="h:1", insecure=insecure, tls_verify=True)
     assert type(made.session) is requests.Session
@@ -159,7 +161,7 @@ def test_the_session_has_our_adapter_and_nothing_else(remote: Remote) -> None:
 
 @pytest.mark.parametrize("url", ["https://evil.example/x", "http://127.0.0.1:1/", "http://10.0.0.1/", "https://user@mcr.microsoft.com/"])
 def test_even_the_bare_session_cannot_reach_another_host(remote: Remote, mar: Registry, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    monkeypatch.setattr("time.sleep", lambda _: None)  # oras-py tries whatever fails again
+    monkeypatch.setattr("time.sleep", lambda _: None)  # oras-py retries after every failure
     with pytest.raises(PolicyError):
         remote.oras.session.get(url)
     with pytest.raises(PolicyError):

@@ -1,6 +1,6 @@
 """Every thread and every process with the same cache respects a throttle, and requests restart slowly after it.
 
-The registry writes down who came when (`tests/world/throttling.py`); nothing here is about speed.
+The registry records the time of each request (`tests/world/throttling.py`). No test here measures speed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def throttling(recipe: Layout) -> Iterator[Throttles]:
 
 
 def get(registry: Throttling, directory: Path, *, files: int = FILES, heard: Heard | None = None, **options: Any) -> Pulled:
-    """Pull so many artifacts, as one process does."""
+    """Pull this number of artifacts with one session."""
     preference = Preference(option=f"http://{registry.host}", data_hosts=())
     wanted = [Wanted(Reference.parse(f"{registry.host}/aks/busy{number}:1")) for number in range(files)]
     with Session(SessionOptions(preference, cache_dir=directory / "cache", **{"jobs": JOBS, **options}), heard or Heard()) as client:
@@ -50,7 +50,7 @@ def get(registry: Throttling, directory: Path, *, files: int = FILES, heard: Hea
 
 
 def start(registry: Throttling, directory: Path, cache: Path, *words: str) -> subprocess.Popen[str]:
-    """A process of its own."""
+    """Start marfetch as a separate process."""
     directory.mkdir(parents=True)
     return started(*words, cwd=directory, environment=surroundings(registry, cache))
 
@@ -74,7 +74,7 @@ def test_all_threads_respect_a_throttle(throttling: Throttles, tmp_path: Path, s
 def test_requests_that_have_no_connection_yet_respect_a_throttle(
     throttling: Throttles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # All threads hold a slot, one is throttled, and only then do the others get a connection: they must not send on it.
+    # All threads hold a slot, and one is throttled. The others get a connection only afterwards, and must not send a request on it.
     from marfetch.remote import connection, dial
 
     registry = throttling(seconds=3)
@@ -104,7 +104,7 @@ def test_requests_that_have_no_connection_yet_respect_a_throttle(
 def test_a_throttle_is_recorded_before_the_slot_and_connection_are_released(
     throttling: Throttles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Otherwise a thread that waits for one of them could send in between.
+    # Otherwise a thread that waits for one of these slots could send a request in between.
     from marfetch.remote.transport import StreamedResponse
 
     registry = throttling(seconds=1)
@@ -133,7 +133,7 @@ def test_a_throttle_that_names_no_time_makes_no_storm(throttling: Throttles, tmp
     assert {failed.error.exit_code for failed in result.failed} == {7}
     first, later = registry.came[:4], registry.came[4:]
     assert {one.told for one in first} == {False}
-    assert {one.together for one in later} == {1}  # when all were told, they come one at a time
+    assert {one.together for one in later} == {1}  # after all threads were throttled, requests run one at a time
     assert len(registry.came) <= 4 * limits.TRIES
 
 
@@ -164,14 +164,14 @@ def test_another_process_respects_a_throttle_and_says_why(throttling: Throttles,
     assert "run it again after" in failed[0]["hint"]
     assert "MARFETCH_CACHE_DIR" in failed[0]["hint"]
     assert len(registry.came) == before
-    # With a cache of its own a process knows nothing of it.
+    # A process with another cache does not know the pause.
     assert ended(start(registry, tmp_path / "three", tmp_path / "other", "pull", *refs(1)))[0] == 7
     assert len(registry.came) == before + 1
 
 
 @pytest.mark.slow
 def test_another_process_waits_if_the_pause_is_short_enough(throttling: Throttles, tmp_path: Path, heard: Heard) -> None:
-    import marfetch.remote.registry  # noqa: F401 - so that the pause is not over when everything is loaded
+    import marfetch.remote.registry  # noqa: F401 - import it before the pause, which would otherwise end during the import
 
     registry = throttling(pauses=0)
     told = time.monotonic()
@@ -197,7 +197,7 @@ def test_a_running_process_respects_the_throttle_of_another(throttling: Throttle
     assert code == 0, err
     assert "asked another marfetch for a pause of 5 s" in err
     assert registry.while_told == []
-    # One response was on its way and one request was throttled; then there is no request until the end.
+    # One request was answered and one was throttled. After that, no request arrives before the end of the pause.
     assert min(one.at for one in registry.came[2:]) >= registry.ends[0]
 
 

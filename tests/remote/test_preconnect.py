@@ -38,7 +38,7 @@ from ..world.tls import server_context
 
 @pytest.fixture
 def throttling(recipe: Layout, ca: trustme.CA) -> Iterator[Throttles]:
-    """As in `test_pauses.py`, by https."""
+    """Start throttling registries as in `test_pauses.py`, but with https."""
     with throttles(recipe, lambda: server_context(ca.issue_cert("localhost"))) as make:
         yield make
 
@@ -48,7 +48,7 @@ def client_of(registry: Registry, directory: Path, ca_file: str, heard: Heard) -
     return Session(SessionOptions(preference, cache_dir=directory / "cache", ca_file=ca_file, jobs=JOBS), heard)
 
 
-# -- a host that wants to be left alone
+# -- a host that throttles
 
 
 def test_an_opening_connection_sends_nothing_after_a_throttle(secure: Registry, ca_file: str) -> None:
@@ -65,7 +65,7 @@ def test_an_opening_connection_sends_nothing_after_a_throttle(secure: Registry, 
     opening.set()
     ready = early.take("localhost", secure.port, Exchange("/v2/", 0, float))
     assert ready is not None
-    assert ready.sent is None  # the request is sent on it once its turn comes
+    assert ready.sent is None  # no early request was sent; the request is sent when the pause ends
     ready.socket.close()
     assert secure.asked == []
 
@@ -96,7 +96,7 @@ def test_an_early_response_from_before_a_pause_is_discarded(
         bound, source = source_of(client, reference)
         client.connect(client.endpoint(reference), preconnect.manifest(bound, None))
         until(lambda: len(registry.ends) == 1)  # the early request was throttled
-        Pauses(tmp_path / "cache").record(f"localhost:{registry.port}", 2)  # so is another process, which says so
+        Pauses(tmp_path / "cache").record(f"localhost:{registry.port}", 2)  # another process was throttled too, and records the pause
         assert source.manifest(bound) is not None
     assert len(registry.came) == 2
     assert registry.while_told == []
@@ -112,7 +112,7 @@ def test_soon_after_a_pause_no_request_is_sent_early(throttling: Throttles, tmp_
     with client_of(registry, tmp_path, ca_file, heard) as client:
         assert pull(client, wanted, PullOptions(tmp_path / "out")).failed == ()
     assert registry.came[0].together == 1
-    registry.ends.append(0)  # the pause was in another life
+    registry.ends.append(0)  # pretend that the last pause ended long ago
     for one in registry.came:
         assert one.together <= 1 + one.answered, one
     ramps_up(registry)
@@ -135,18 +135,18 @@ def test_a_pause_counts_even_if_it_cannot_be_recorded(tmp_path: Path) -> None:
     assert pauses.may_send_early("other.test")
 
 
-# -- a host that never gets ready
+# -- a host that never completes a connection
 
 
 def start(port: int, directory: Path, *words: str) -> subprocess.Popen[str]:
-    """A process that pulls from `https://localhost` at this port."""
+    """Start a process that pulls from `https://localhost` at this port."""
     given = surroundings(cache=directory / "cache", MARFETCH_ENDPOINT=f"https://localhost:{port}")
     return started("pull", *words, cwd=directory, environment=given)
 
 
 @pytest.fixture
 def mute() -> Iterator[tuple[int, list[socket.socket]]]:
-    """A port where connections are taken and nothing is ever said, and the connections."""
+    """Accept connections on a port, and never send anything. Yields the port and the list of connections."""
     taken: list[socket.socket] = []
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
@@ -166,7 +166,7 @@ def mute() -> Iterator[tuple[int, list[socket.socket]]]:
 
 @pytest.fixture
 def full() -> Iterator[int]:
-    """A port that takes no connection: its queue is full, so that packets are dropped."""
+    """Yield a port that accepts no connection: its queue is full, so packets are dropped."""
     with ExitStack() as stack:
         listening = stack.enter_context(socket.socket())
         listening.bind(("127.0.0.1", 0))
@@ -179,7 +179,7 @@ def full() -> Iterator[int]:
 
 
 def connecting(port: int) -> int:
-    """How many connections to this port are being opened."""
+    """Return the number of connections to this port that are being opened."""
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return sum(fields[2].endswith(f":{port:04X}") and fields[3] == "02" for fields in lines)
 
@@ -220,10 +220,10 @@ def test_a_signal_ends_a_command_while_it_connects(full: int, tmp_path: Path) ->
 
 
 def told_to_end(process: subprocess.Popen[str]) -> None:
-    time.sleep(0.5)  # so that all threads wait
+    time.sleep(0.5)  # give all threads time to start waiting
     process.send_signal(signal.SIGTERM)
     begun = time.monotonic()
     code, out, err = ended(process)
     assert code == 143, err
     assert '"terminated"' in out
-    assert time.monotonic() - begun < 6  # in connecting or TLS it would be ten
+    assert time.monotonic() - begun < 6  # without cancellation, connecting or the TLS handshake would wait ten seconds

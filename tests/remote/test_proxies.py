@@ -1,4 +1,4 @@
-"""Which proxy a request uses, and which hosts need none."""
+"""The proxy that a request uses, and the hosts without a proxy."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_crane_reads_no_proxy_in_the_same_way(tool: Callable[[str], Path], excep
         for host in HOSTS:
             proxy.asked.clear()
             line = [str(tool("crane")), "digest", f"{host}/aks/foo:1"]
-            with contextlib.suppress(subprocess.TimeoutExpired):  # it tries to connect directly
+            with contextlib.suppress(subprocess.TimeoutExpired):  # without a proxy, crane tries to connect directly until the timeout
                 subprocess.run(line, env=surroundings, capture_output=True, timeout=2, check=False)
             if not proxy.asked:
                 found.add(host)

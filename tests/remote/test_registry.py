@@ -91,7 +91,7 @@ MISSING = {
 
 
 @pytest.mark.parametrize(("text", "code", "said"), MISSING.values(), ids=MISSING)
-def test_what_is_missing_is_not_found_and_not_asked_for_again(source: Source, mar: Registry, text: str, code: str, said: str) -> None:
+def test_missing_content_is_not_found_and_not_requested_again(source: Source, mar: Registry, text: str, code: str, said: str) -> None:
     with pytest.raises(NotFoundError) as caught:
         manifest(source, mar, text)
     error = caught.value
@@ -257,7 +257,7 @@ def test_a_block_page_says_nothing_about_the_repository(source: Source, mar: Reg
     assert "not found" not in caught.value.message
 
 
-def test_what_a_server_says_is_short_and_never_endless(source: Source, mar: Registry) -> None:
+def test_texts_of_a_server_are_short_and_never_endless(source: Source, mar: Registry) -> None:
     mar.on("manifest").answers(404, json.dumps({"errors": [{"code": "X" * 9000, "message": "y" * 60_000}]}))
     with pytest.raises(NotFoundError) as caught:
         manifest(source, mar, f"{ALB}:1.7.12")
@@ -475,7 +475,7 @@ def test_lists_and_manifests_may_be_redirected_to_the_data_host(source: Source, 
 def test_a_relative_redirect_is_followed(source: Source, mar: Registry, location: str) -> None:
     mar.on("manifest", path="/old$").redirects(location.format(ALB))
     if location.startswith("./"):
-        with pytest.raises(NotFoundError):  # dot segments are kept byte for byte
+        with pytest.raises(NotFoundError):  # dot segments in the address are sent unchanged
             manifest(source, mar, f"{ALB}:old")
         assert mar.asked[-1].target.endswith("/manifests/./1.7.12?x=1")
         return
@@ -580,7 +580,7 @@ def test_only_a_web_page_is_put_down_to_a_login_page(
     assert ("login page" in caught.value.hint, "web page" in caught.value.message) == (is_page, is_page)
 
 
-def test_a_network_that_wants_a_login_says_so_with_its_own_status(source: Source, mar: Registry) -> None:
+def test_a_captive_portal_with_its_own_status_is_reported(source: Source, mar: Registry) -> None:
     mar.on("manifest").answers(511, PAGE, Content_Type="text/html")
     with pytest.raises(RemoteError) as caught:
         manifest(source, mar, f"{ALB}:1.7.12")
@@ -607,7 +607,7 @@ def test_referrers_come_by_the_api_or_by_the_tag(source: Source, mar: Registry, 
 
 
 def strange(mar: Registry) -> tuple[Descriptor, Descriptor, dict[str, object]]:
-    """A subject, its one good referrer, and a list of that one between strange ones."""
+    """Return a subject, its only valid referrer, and a list that contains this referrer between invalid entries."""
     subject = mar.add_artifact("aks/foo", "1", ("x.txt", b"x"))
     refers = {"mediaType": subject.media_type, "digest": str(subject.digest), "size": subject.size}
     good = mar.add_artifact("aks/foo", "sbom", ("t", b"t"), subject=refers, artifactType="application/spdx+json")

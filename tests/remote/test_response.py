@@ -33,20 +33,20 @@ DESCRIPTOR = Descriptor("application/octet-stream", Digest.of(BLOB), len(BLOB))
 FILL = b" " * 65536
 OFFERED = 256 << 20
 TAKEN = 32 << 20
-"""Bytes that may be on the way in the buffers of both ends."""
+"""Bytes that may still be in the buffers of the client and the server."""
 
 pytestmark = pytest.mark.usefixtures("impatient")
 
 
 @dataclass
 class Said:
-    """One response and the result.
+    """A response, and how the client read it.
 
     Attributes:
-        head: status line and headers.
-        then: sent after head and body, up to `OFFERED` bytes.
-        asked: how often it was asked for.
-        taken: bytes that the other side took of `then`.
+        head: the status line and the headers.
+        then: data that is sent repeatedly after head and body, up to `OFFERED` bytes.
+        asked: how often the response was requested.
+        taken: the number of bytes of `then` that the client read.
     """
 
     head: bytes
@@ -57,11 +57,11 @@ class Said:
 
 
 class Raw(Listener):
-    """Answers each request with the same bytes, at the moment those of `said`.
+    """Answers each request with the bytes of `said`.
 
     Attributes:
-        at: the targets that get them.
-        before: what other targets get.
+        at: the request targets that get these bytes.
+        before: the response to other targets.
     """
 
     def __init__(self, said: Said) -> None:
@@ -180,13 +180,13 @@ def data_host(raw: Raw) -> None:
 
 
 def no_answer(raw: Raw) -> None:
-    """The body of an error is read, so that a part of it can be shown."""
+    """Send the response as an error, whose body marfetch reads to show a part of it."""
     raw.said.head = raw.said.head.replace(b"200 OK", b"404 Not Found")
     manifest(raw)
 
 
 def redirect(raw: Raw) -> None:
-    """The body of a redirect is read, so that its connection can be used again."""
+    """Send the response as a redirect, whose body marfetch reads to reuse the connection."""
     raw.said.head = raw.said.head.replace(b"200 OK", b"307 Temporary Redirect\r\nLocation: /elsewhere")
     blob(raw)
 
@@ -211,7 +211,7 @@ DOORS = [manifest, tags, catalog, referrers, blob, data_host, no_answer, redirec
 
 
 def wrong(door: Callable[[Raw], object], cases: dict[str, Said]) -> dict[str, str]:
-    """The cases that are not refused at once as malformed, and what happened to them."""
+    """Return the cases that were not refused immediately as malformed, with their results."""
     found: dict[str, str] = {}
     with Raw(Said(b"", b"")) as raw:
         for name, case in cases.items():
@@ -246,7 +246,7 @@ def test_malformed_lengths_are_refused_at_every_door(door: Callable[[Raw], objec
 
 @pytest.fixture(params=["direct", "by a proxy"])
 def fetch_from(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[Raw], bytes]:
-    """Fetch a revocation list of `crl.test`, which is the server."""
+    """Return a function that downloads a revocation list from `crl.test`, which resolves to the test server."""
 
     def fetch(raw: Raw) -> bytes:
         if request.param == "direct":
@@ -325,11 +325,11 @@ def test_tiny_chunks_take_no_more_memory_than_their_content(fetch_from: Callable
     monkeypatch.setattr(ConnectionPool.ConnectionCls.response_class, "read", measured)
     with Raw(Said(CHUNKED, b"1\r\nx\r\n" * 100_000 + b"0\r\n\r\n", b"")) as raw:
         assert fetch_from(raw) == b"x" * 100_000
-    assert max(asked) <= 1 << 16  # http.client keeps a list of the pieces of one read
+    assert max(asked) <= 1 << 16  # http.client keeps all chunks of one read in a list, so reads must be small
 
 
 def test_no_other_reader_of_chunks_is_used() -> None:
-    """urllib3 has one of its own (`stream`, `read_chunked`), which takes any number."""
+    """urllib3's own chunk parser (`stream`, `read_chunked`) accepts any number as a size."""
     with Raw(Said(CHUNKED, b"5\r\nhello\r\n-1\r\n")) as raw, ConnectionPool("127.0.0.1", raw.port) as pool:
         answer = pool.urlopen("GET", "/", preload_content=False, retries=False)
         with pytest.raises(Exception, match="chunk size") as caught:

@@ -1,4 +1,4 @@
-"""TLS, proxies and addresses: how connections are opened, and what they never do."""
+"""TLS, proxies and addresses: how connections are opened, and which hosts are never contacted."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ pytestmark = pytest.mark.usefixtures("impatient")
 
 
 def ask(registry: Registry, heard: Heard, *, name: str = "localhost", **options: object) -> object:
-    """The manifest of a chart, by https and under this name."""
+    """Request the manifest of a chart over https, with this host name."""
     preference = Preference(f"https://{name}:{registry.port}", data_hosts=(f"127.0.0.1:{registry.data_port}",))
     with Session(SessionOptions(preference, timeout=20, **options), heard) as client:  # type: ignore[arg-type]
         bound, source = source_of(client, Reference(ALB, None, "1.7.12"))
@@ -99,11 +99,11 @@ def test_the_first_request_is_sent_ahead_byte_for_byte_and_once(
             assert source.manifest(replace(bound, tag=None, digest=known.digest)) is not None
         else:
             assert source.manifest(bound) is not None
-        assert later == []  # what urllib3 came to send had gone out already
+        assert later == []  # the request was sent early, so urllib3 sent nothing more
         assert len(secure.asked) == 1
         assert sum(client.asked.values()) == 1
         assert source.tags(bound)
-        assert len(later) == 1  # over the same connection
+        assert len(later) == 1  # urllib3 sent the request on the same connection
 
 
 def test_another_request_than_the_one_that_was_sent_ahead_gets_a_connection_of_its_own(secure: Registry, ca_file: str) -> None:
@@ -157,7 +157,7 @@ def test_the_data_hosts_connection_is_opened_while_the_manifest_is_asked_for(
         assert [failed.error.message for failed in result.failed] == []
         assert secure.kinds() == ["manifest", "blob", "data"]
         assert opened == []
-    # What is in the cache needs no data host, so that none is connected to.
+    # Cached content needs no data host, so marfetch connects to none.
     expected: list[object] = []
     monkeypatch.setattr(preconnect.Preconnections, "expect", lambda _, address: expected.append(address))
     with Session(SessionOptions(preference, timeout=20, ca_file=ca_file, cache_dir=tmp_path / "cache"), heard) as client:
@@ -300,7 +300,7 @@ def test_an_own_registry_is_reached_by_its_ip_address(
         assert set(asked) == {name}
         shown = f"[{name}]" if ":" in name else name
         assert {one.headers["host"] for one in registry.asked} == {f"{shown}:{registry.port}"}
-        for other in ("localhost", "192.0.2.18"):  # its certificate is for the address alone
+        for other in ("localhost", "192.0.2.18"):  # the certificate is valid only for the address
             with pytest.raises(RemoteError) as caught:
                 ask(registry, heard, name=other, ca_file=ca_file)
             assert caught.value.code == "tls"
@@ -321,7 +321,7 @@ def test_there_is_no_way_to_turn_the_check_off() -> None:
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
     assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
-    # The doctor's look at who issued a certificate is the one exception; `tests/doctor/test_examine.py` holds that nothing is sent there.
+    # Only the doctor reads untrusted certificates, to show their issuer. `tests/doctor/test_examine.py` checks that it sends nothing.
     files = [path for path in Path(connection.__file__).parent.rglob("*.py") if path.name != "probe.py"]
     source = "\n".join(path.read_text() for path in files)
     assert "CERT_NONE" not in source
@@ -506,7 +506,7 @@ def test_an_ipv6_address_that_hangs_does_not_hold_anybody_up(
         begun = time.monotonic()
         assert source.manifest(bound)
         assert 0.25 < time.monotonic() - begun < 2
-        # What worked is remembered: the next connection does not try the other one first.
+        # The working address family is remembered, so the next connection does not try the other family first.
         begun = time.monotonic()
         dial.connect("127.0.0.1", mar.port, 5, ()).close()
         assert time.monotonic() - begun < 0.25
@@ -518,7 +518,7 @@ def alone(heard: Heard, reference: Reference, *, timeout: float = 10) -> None:
         source.manifest(bound)
 
 
-def test_a_name_that_does_not_resolve_is_said(heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_name_that_does_not_resolve_is_reported(heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise socket.gaierror(-2, "Name or service not known")
 

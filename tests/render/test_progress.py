@@ -1,4 +1,4 @@
-"""Progress on stderr: what a terminal shows after each event, and the lines in a log. All clocks are those of the tests."""
+"""Progress on stderr: what a terminal shows after each event, and the lines in a log. Only the tests move the clocks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EVIL = "a\x1b[31m\x07\r\nb\u202e"
 
 
 class Screen(io.StringIO):
-    """A terminal that wraps at its width, as far as progress needs one."""
+    """A simulated terminal that wraps lines at its width. It supports only the escape sequences that progress uses."""
 
     encoding = "utf-8"
 
@@ -65,10 +65,10 @@ class Screen(io.StringIO):
         elif kind == "K":
             self._lines[self._row] = "" if number == "2" else self._lines[self._row][: self._column]
         else:
-            assert kind == "m", f"no other control is needed, but here is {kind!r}"
+            assert kind == "m", f"the test terminal does not support the control {kind!r}"
 
     def resize(self, columns: int) -> None:
-        """Wrap what is shown at another width; the cursor stays at its character."""
+        """Wrap the displayed text at another width. The cursor stays at its character."""
         self.columns = columns
         wrapped: list[str] = []
         for number, line in enumerate(self._lines):
@@ -90,7 +90,7 @@ class Shown:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, columns: int = 80, height: int = 24) -> None:
         self.screen, self.height, self.time = Screen(columns), height, 100.0
-        monkeypatch.setattr(progress, "started", lambda *_: threading.current_thread())  # the test draws
+        monkeypatch.setattr(progress, "started", lambda *_: threading.current_thread())  # start no thread: the test calls `tick`
         self.report = Report("toy", stdout=io.StringIO(), stderr=self.screen)
         size = lambda: os.terminal_size((self.screen.columns, self.height))  # noqa: E731
         self.bar = Bar(self.report.note, self.report.warn, stream=self.screen, now=lambda: self.time, size=size)
@@ -115,7 +115,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Shown:
 
 
 def bars(lines: list[str]) -> list[str]:
-    """The lines without their bars."""
+    """Remove the bars from the lines."""
     return [re.sub(" *━+", "", line) for line in lines]
 
 
@@ -143,7 +143,7 @@ def test_short_work_writes_nothing(shown: Shown) -> None:
     assert shown.screen.written == []
 
 
-def test_what_follows_at_once_is_shown_at_once(shown: Shown) -> None:
+def test_work_that_follows_at_once_is_shown_at_once(shown: Shown) -> None:
     with shown.bar.steps("resolving", 12):
         shown.passes(1)
     with shown.bar.steps("downloading", 30, "files"):
@@ -157,7 +157,7 @@ def test_bytes_and_the_rate_are_those_of_all_transfers(shown: Shown) -> None:
     with shown.bar.steps("downloading", 3, "files") as steps:
         first, second = shown.bar.begin("first.tgz", 4 << 20), shown.bar.begin("second.tgz", 4 << 20)
         shown.passes(0.5)
-        first.held(2 << 20)  # the bytes of an earlier run
+        first.held(2 << 20)  # an earlier run already downloaded these bytes
         first.held(3 << 20)
         second.held(0)
         second.held(1 << 20)
@@ -166,7 +166,7 @@ def test_bytes_and_the_rate_are_those_of_all_transfers(shown: Shown) -> None:
             "  first.tgz   75 %  3.0 MiB of 4.0 MiB",
             "  second.tgz   25 %  1.0 MiB of 4.0 MiB",
         ]
-        second.held(0)  # it begins anew
+        second.held(0)  # the download restarts
         first.held(4 << 20)
         first.end()
         first.end()
@@ -231,7 +231,7 @@ def test_a_result_on_the_same_terminal_is_not_mixed_with_the_bars(shown: Shown) 
 def test_nothing_is_drawn_below_the_error_that_ends_the_command(shown: Shown) -> None:
     from marfetch.errors import Interrupted
 
-    transfer = shown.bar.begin("x.tgz", 10)  # its thread is still being stopped
+    transfer = shown.bar.begin("x.tgz", 10)  # a transfer begins while the bar's thread is still stopping
     shown.passes(1)
     shown.report.failed(Interrupted("interrupted", code="interrupted"))
     lines = shown.screen.shown
@@ -252,7 +252,7 @@ def test_an_interrupt_removes_the_lines(shown: Shown) -> None:
     assert shown.screen.shown == []
 
 
-def test_what_does_not_change_is_not_written_again(shown: Shown) -> None:
+def test_an_unchanged_display_is_not_drawn_again(shown: Shown) -> None:
     with shown.bar.steps("resolving", 12):
         shown.passes(1)
         before = len(shown.screen.written)
@@ -371,7 +371,7 @@ def test_many_threads_lose_no_count(shown: Shown) -> None:
         assert bars(shown.passes(1))[0].startswith("resolving 4000/4000 artifacts  39.1 KiB")
 
 
-# -- which display
+# -- choosing the display
 
 
 @pytest.mark.parametrize(

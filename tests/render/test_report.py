@@ -60,7 +60,7 @@ def test_letters_of_all_languages_are_kept() -> None:
 
 
 def history_of(text: str) -> History:
-    """Return versions with this text in every text field."""
+    """Return a version history with this text in every text field."""
     version = read_version("1.0.0")
     assert version is not None
     known = Details(digest=text, media_type=text, created=text, app_version=text)

@@ -1,4 +1,4 @@
-"""CI runners act on logging commands in the log of a job: none of them may come from outside."""
+"""CI runners execute logging commands in the log of a job. Text from a registry or file must never contain one."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ HIDDEN = (
     "\ufeff::add-mask::a",
     "\x1b[31m::add-mask::a",
 )
-"""Commands once invisible characters and escape sequences are gone."""
+"""Texts that become logging commands if invisible characters and escape sequences are removed."""
 HARMLESS = ("## heading", "### `a` [b]", "a::b", "http://[::1]:5000", "#1 [x]", "x ::group::y", "##vso", "sha256:00")
 
 
 def commands(text: str) -> list[str]:
-    """The lines that a runner would act on."""
+    """Return the lines that a runner would execute."""
     gone = str.maketrans("", "", "\u034f\ufe00\u200b\u115f\ufeff")
     lines = text.replace("\x1b[0m", "").replace("\x1b[31m", "").replace("\x1b", "").translate(gone).splitlines()
     return [line for line in lines if "##vso[" in line.lower() or "##[" in line or line.lstrip().startswith("::")]
@@ -59,7 +59,7 @@ def test_commands_are_broken_up_on_every_line(text: str, before: str) -> None:
     assert commands(before + text)
     broken = without_commands(before + text)
     assert commands(broken) == []
-    assert broken.replace(" ", "") == (before + text).replace(" ", ""), "nothing but a space is added"
+    assert broken.replace(" ", "") == (before + text).replace(" ", ""), "only spaces may be added"
 
 
 @pytest.mark.parametrize("text", HARMLESS)
@@ -136,7 +136,7 @@ EVIL = "##vso[task.prependpath]/tmp/evil"
 
 @pytest.fixture
 def job(mar: Registry, run: Run) -> Run:
-    """Marfetch in a job, with a registry full of commands."""
+    """Return a function that runs marfetch in a CI job, with a registry whose texts contain logging commands."""
     notes = {f"org.opencontainers.image.{name}": value for name, value in (("title", "toy"), ("description", EVIL), ("version", "::x::"))}
     metadata = f"apiVersion: v2\nname: toy\nversion: VERSION\ndescription: '{EVIL}'\nappVersion: '::stop-commands::x'\n"
     for version, values in (("1.0.0", "a: '::group::'\n"), ("1.1.0", f"::b: |-\n  1\n  {EVIL}\n  ::x::\n")):
@@ -183,7 +183,7 @@ def test_the_index_for_helm_keeps_its_values(job: Run, run: Run) -> None:
     assert json.loads(there.stdout) == json.loads(here.stdout)
 
 
-def test_what_a_server_says_does_not_steer_the_runner(mar: Registry, job: Run) -> None:
+def test_texts_of_a_server_do_not_control_the_runner(mar: Registry, job: Run) -> None:
     mar.on("manifest").answers(403, f"<b>{EVIL}</b>\r::x::\n::y::", X_Msedge_Ref=EVIL)
     done = job("pull", "evil/toy:1.0.0")
     assert done.returncode == 7
@@ -194,7 +194,9 @@ def test_what_a_server_says_does_not_steer_the_runner(mar: Registry, job: Run) -
 def test_the_getter_keeps_bytes_and_breaks_up_messages(mar: Registry, job: Run, run: Run) -> None:
     address = f"mar://{mar.host}/evil/toy/index.yaml"
     assert EVIL in run("getter", "", "", "", address).stdout
-    assert job("getter", "", "", "", address).stdout == run("getter", "", "", "", address).stdout, "it is data for Helm"
+    assert job("getter", "", "", "", address).stdout == run("getter", "", "", "", address).stdout, (
+        "the index is data for Helm, so it stays unchanged"
+    )
     failed = job("getter", "", "", "", f"mar://{mar.host}/evil/{EVIL}")
     assert failed.returncode
     assert commands(failed.stderr) == []

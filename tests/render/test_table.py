@@ -1,4 +1,4 @@
-"""Tables and facts: aligned for a person, tab-separated for a pipe, in color only where that is wanted."""
+"""Tables and facts: aligned on a terminal, tab-separated in a pipe, and in color only if color is enabled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The honest registry over real connections: the behavior that clients of the distribution specification rely on."""
+"""`marfetch.serve` over real connections: the behavior that clients of the distribution specification rely on."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ UNKNOWN = Digest.of(b"nobody has this")
 
 
 class Served:
-    """A layout on two ports, and a client that sends targets byte for byte and follows nothing."""
+    """A layout served on two ports, and a client that sends targets byte for byte and follows no redirects."""
 
     def __init__(self, layout: Layout, names: Host = HOST, *, redirect: bool = True) -> None:
         self.layout = layout
@@ -64,7 +64,7 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served(recipe: Layout) -> Iterator[Served]:
-    """With blobs on the second port; read-only."""
+    """Serve a read-only layout with blobs on the second port."""
     one = Served(recipe)
     with one.serving:
         yield one
@@ -72,7 +72,7 @@ def served(recipe: Layout) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def direct(recipe: Layout) -> Iterator[Served]:
-    """With blobs on the same port."""
+    """Serve a read-only layout with blobs on the same port."""
     one = Served(recipe, redirect=False)
     with one.serving:
         yield one
@@ -80,7 +80,7 @@ def direct(recipe: Layout) -> Iterator[Served]:
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Served]:
-    """With a layout that may be damaged."""
+    """Serve a copy of a layout, which tests may damage."""
     layout = Layout(tmp_path / "layout")
     build(layout, HOST)
     one = Served(layout)
@@ -160,7 +160,7 @@ MISSING = {
 
 
 @pytest.mark.parametrize(("target", "code"), MISSING.values(), ids=MISSING)
-def test_what_is_missing_is_404_with_the_code_of_the_specification(served: Served, target: str, code: str) -> None:
+def test_missing_content_is_404_with_the_code_of_the_specification(served: Served, target: str, code: str) -> None:
     answer = served.ask(f"/v2/{target}")
     assert (answer.status, answer.code) == (404, code)
     head = served.ask(f"/v2/{target}", "HEAD")
@@ -207,7 +207,7 @@ def test_a_layout_without_anything_has_an_empty_catalog(tmp_path: Path) -> None:
         assert empty.ask(f"/v2/{ALB}/tags/list").code == "NAME_UNKNOWN"
 
 
-def test_what_is_tagged_meanwhile_is_served_at_once(own: Served) -> None:
+def test_a_new_tag_is_served_at_once(own: Served) -> None:
     own.layout.tag(Reference(ALB, HOST, "9.9.9"), own.manifest(ALB, "1.7.12").descriptor)
     assert json.loads(own.ask(f"/v2/{ALB}/tags/list").body)["tags"] == [*TAGS, "9.9.9"]
     assert own.ask(f"/v2/{ALB}/manifests/9.9.9").status == 200
@@ -251,7 +251,7 @@ def test_referrers_are_an_index_and_can_be_filtered(served: Served) -> None:
         assert filtered.headers["oci-filters-applied"] == "artifactType"
 
 
-def test_what_nothing_refers_to_has_no_referrers(served: Served) -> None:
+def test_a_manifest_without_referrers_has_an_empty_list(served: Served) -> None:
     answer = served.ask(f"/v2/{ALB}/referrers/{UNKNOWN}")
     assert (answer.status, json.loads(answer.body)["manifests"]) == (200, [])
 
@@ -265,14 +265,14 @@ def test_a_blob_is_a_redirect_to_the_data_port_with_a_signed_address(served: Ser
     assert answer.status == 307
     location = urlsplit(answer.headers["location"])
     assert location.netloc == f"127.0.0.1:{served.data_port}"
-    assert "//docker/registry/v2/" in location.path  # MAR's double slash, which clients must keep
+    assert "//docker/registry/v2/" in location.path  # MAR's addresses contain a double slash, which clients must keep
     assert parse_qs(location.query)["sig"]
     there = served.ask(f"{location.path}?{location.query}", method, data=True)
     assert (there.status, there.headers["content-length"]) == (200, str(chart.size))
     assert there.body == (content(served, chart) if method == "GET" else b"")
 
 
-def test_without_a_data_port_the_blob_comes_itself(direct: Served, chart: Descriptor) -> None:
+def test_without_a_data_port_blobs_are_served_directly(direct: Served, chart: Descriptor) -> None:
     answer = direct.ask(f"/v2/{ALB}/blobs/{chart.digest}")
     assert (answer.status, answer.body) == (200, content(direct, chart))
     assert answer.headers["docker-content-digest"] == str(chart.digest)
@@ -282,7 +282,7 @@ def test_without_a_data_port_the_blob_comes_itself(direct: Served, chart: Descri
 
 
 @pytest.mark.parametrize("size", [0, 1, 256 * 1024, 256 * 1024 + 1, 3 << 20])
-def test_a_blob_of_any_size_comes_whole(own: Served, size: int) -> None:
+def test_a_blob_of_any_size_is_complete(own: Served, size: int) -> None:
     data = os.urandom(size)
     descriptor = Descriptor("application/octet-stream", Digest.of(data), size)
     put_blob(own.layout, descriptor, data)
@@ -317,7 +317,7 @@ def test_a_part_of_a_blob_says_which_part_it_is(served: Served, chart: Descripto
 
 
 def test_a_range_of_a_head_counts_for_nothing(served: Served, chart: Descriptor) -> None:
-    """RFC 9110, 14.2: only GET has ranges."""
+    """Ranges apply only to GET (RFC 9110, 14.2)."""
     answer = served.ask(data_target(chart.digest), "HEAD", data=True, Range="bytes=0-3")
     assert (answer.status, answer.headers["content-length"]) == (200, str(chart.size))
 
@@ -348,7 +348,7 @@ def test_a_link_in_the_layout_is_not_followed(own: Served, tmp_path: Path) -> No
     assert (answer.status, b"secret" in answer.body) == (404, False)
 
 
-# -- what is refused
+# -- refused requests
 
 
 @pytest.mark.parametrize("method", ["PUT", "POST", "PATCH", "DELETE", "TRACE", "OPTIONS"])
@@ -440,7 +440,7 @@ RAW = {
 
 
 @pytest.mark.parametrize("raw", RAW.values(), ids=RAW)
-def test_what_is_not_http_is_400_and_the_next_one_is_served(served: Served, raw: bytes) -> None:
+def test_invalid_http_is_400_and_the_next_request_is_served(served: Served, raw: bytes) -> None:
     with socket.create_connection(("127.0.0.1", served.port), timeout=20) as connection:
         connection.sendall(raw)
         assert connection.recv(64).startswith(b"HTTP/1.1 400 ")
@@ -500,7 +500,7 @@ def test_only_this_machine_is_listened_to_unless_something_else_is_asked_for() -
         assert (name, port > 0) == ("127.0.0.1", True)
 
 
-def test_when_it_ends_the_ports_are_free(recipe: Layout) -> None:
+def test_when_serve_ends_the_ports_are_free(recipe: Layout) -> None:
     one = Served(recipe)
     with one.serving:
         assert one.ask("/v2/").status == 200
@@ -514,7 +514,7 @@ def test_when_it_ends_the_ports_are_free(recipe: Layout) -> None:
 
 
 @pytest.mark.tool
-def test_oras_copies_an_artifact_out_of_it(tool: Tool, served: Served, tmp_path: Path) -> None:
+def test_oras_copies_an_artifact_from_the_registry(tool: Tool, served: Served, tmp_path: Path) -> None:
     oras, name = tool("oras"), f"127.0.0.1:{served.port}/{ALB}"
     assert run(oras, "repo", "tags", "--plain-http", name).split() == TAGS
     run(oras, "cp", "--from-plain-http", f"{name}:1.7.12", "--to-oci-layout", f"{tmp_path / 'copy'}:it")
@@ -524,7 +524,7 @@ def test_oras_copies_an_artifact_out_of_it(tool: Tool, served: Served, tmp_path:
 
 
 @pytest.mark.tool
-def test_crane_reads_it(tool: Tool, served: Served, chart: Descriptor, tmp_path: Path) -> None:
+def test_crane_reads_the_registry(tool: Tool, served: Served, chart: Descriptor, tmp_path: Path) -> None:
     crane, host = tool("crane"), f"127.0.0.1:{served.port}"
     assert ALB in run(crane, "catalog", "--insecure", host).split()
     assert run(crane, "digest", "--insecure", f"{host}/{ALB}:1.7.12").strip() == str(served.manifest(ALB, "1.7.12").descriptor.digest)

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.tool
 
 @pytest.fixture(params=["folder", "tar", "tar, redirected"])
 def served(request: pytest.FixtureRequest, recipe: Layout, tmp_path: Path) -> Iterator[str]:
-    """`host:port` of the look-alike's content, by way of the command."""
+    """Serve the content of the test registry with `marfetch serve`. Yields `host:port`."""
     path = recipe.root if request.param == "folder" else packed(recipe.root, tmp_path / "bundle.tar")
     more = ["--data-port", "0"] if request.param == "tar, redirected" else []
     with Command(path, "--port", 0, *more, cwd=tmp_path) as one:
@@ -44,10 +44,10 @@ def manifest_of(recipe: Layout, repository: str, tag: str) -> Manifest:
     return found
 
 
-# -- the specification's own program
+# -- the conformance tests of the specification
 
 
-def test_it_conforms_to_the_distribution_specification(tool: Tool, maker: Maker, tmp_path: Path) -> None:
+def test_serve_conforms_to_the_distribution_specification(tool: Tool, maker: Maker, tmp_path: Path) -> None:
     tags = ["1.0.0", "1.0.1"]
     manifests = {tag: maker.manifest(f"layer {tag}", f"mcr.microsoft.com/ns/chart:{tag}") for tag in tags}
     subject = manifests["1.0.0"]["digest"]
@@ -77,7 +77,7 @@ def test_it_conforms_to_the_distribution_specification(tool: Tool, maker: Maker,
             timeout=90,
             check=False,
         )
-    # The program's exit code says nothing: it is 0 where nothing ran, and it fails after a pass where pushing is switched off.
+    # Ignore the program's exit code: it is 0 if no test ran, and not 0 after a pass if the push tests are turned off.
     assert "OCI Conformance Result: Pass" in done.stdout, done.stdout[-3000:]
     counts = {name.upper(): int(number) for name, number in re.findall(r"^ +(Pass|FAIL|Error)\.+: +([0-9]+)$", done.stdout, re.MULTILINE)}
     assert counts["PASS"] >= 16, done.stdout[-3000:]

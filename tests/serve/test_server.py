@@ -41,7 +41,7 @@ TAGS = ["0.4.023901", "0.4.023971", "1.0.0", "1.0.7", "1.10.27", "1.11.4", "1.7.
 
 
 class Served:
-    """A layout on a port of its own."""
+    """A layout served on its own port."""
 
     def __init__(self, path: Path, **options: Any) -> None:
         self.store = open_store(path)
@@ -269,10 +269,10 @@ def test_a_range_without_bytes_is_416(maker: Maker, wanted: str) -> None:
         assert (behind.status, behind.body) == (200, b"0123456789")
 
 
-# -- the bytes are what their digests say
+# -- verification of blobs
 
 
-def test_a_blob_whose_bytes_are_wrong_is_never_given(maker: Maker) -> None:
+def test_a_blob_with_wrong_bytes_is_never_returned(maker: Maker) -> None:
     maker.manifest("right", "aks/foo:1")
     digest = Digest.of(b"right")
     path = maker.path(digest)
@@ -289,7 +289,7 @@ def test_a_blob_whose_bytes_are_wrong_is_never_given(maker: Maker) -> None:
         assert one.ask(f"/v2/aks/foo/blobs/{digest}").body == b"right"
         path.write_bytes(b"wrong")
         os.utime(path, ns=(1, 1))
-        assert one.ask(f"/v2/aks/foo/blobs/{digest}").status == 404, "it is hashed again when its file has changed"
+        assert one.ask(f"/v2/aks/foo/blobs/{digest}").status == 404, "a blob is hashed again after its file has changed"
         path.unlink()
         assert one.ask(f"/v2/aks/foo/blobs/{digest}").status == 404
 
@@ -328,7 +328,7 @@ def test_a_blob_that_is_written_into_while_it_is_given_is_cut(maker: Maker) -> N
                 got += piece
         body = got.partition(b"\r\n\r\n")[2]
         assert len(body) < len(data)
-        assert data.startswith(body), "not one byte of the other version"
+        assert data.startswith(body), "no byte of the other version is sent"
 
 
 def test_a_manifest_that_is_written_into_is_not_given(maker: Maker) -> None:
@@ -386,7 +386,7 @@ def test_a_child_that_comes_later_is_found(maker: Maker) -> None:
         assert one.ask(f"/v2/aks/foo/manifests/{child['digest']}").body == data
 
 
-def test_pieces_are_read_where_the_system_cannot_say_what_is_in_memory(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pieces_are_read_even_if_the_system_cannot_read_only_from_the_page_cache(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     data = os.urandom(3 * responses.PIECE + 5)
     maker.manifest("x", "aks/foo:1", layers=[maker.blob(data)])
     monkeypatch.setattr(streams, "_NOWAIT", None)
@@ -394,7 +394,7 @@ def test_pieces_are_read_where_the_system_cannot_say_what_is_in_memory(maker: Ma
         assert one.ask(f"/v2/aks/foo/blobs/{Digest.of(data)}").body == data
 
 
-# -- what it withstands, with either parser
+# -- hostile clients, with both HTTP parsers
 
 
 @pytest.fixture(params=["h11", "httptools"])
@@ -409,7 +409,7 @@ def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
 @pytest.fixture
 def tough(maker: Maker, parser: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    """With time limits that are short."""
+    """Serve a layout with short time limits."""
     monkeypatch.setattr(_TimeoutMixin, "header_time", 0.5)
     maker.manifest("0123456789", "aks/foo:1", layers=[maker.blob(bytes(16 << 20))])
     with Served(maker.root) as one:
@@ -417,7 +417,7 @@ def tough(maker: Maker, parser: str, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 
 def raw(port: int, data: bytes) -> bytes:
-    """Everything that is answered to some bytes, until the connection ends."""
+    """Send these bytes, and return everything that arrives before the connection ends."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as asking:
         asking.sendall(data)
         answer = b""
@@ -446,10 +446,10 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("data", REFUSED.values(), ids=REFUSED)
-def test_what_could_be_read_in_two_ways_is_refused_and_the_connection_ends(tough: Served, data: bytes) -> None:
+def test_an_ambiguous_request_is_refused_and_the_connection_is_closed(tough: Served, data: bytes) -> None:
     answer = raw(tough.port, data)
     assert answer.startswith(b"HTTP/1.1 400 ")
-    assert len(re.findall(rb"HTTP/1\.1 \d{3}", answer)) == 1, "what stands behind is not answered"
+    assert len(re.findall(rb"HTTP/1\.1 \d{3}", answer)) == 1, "the bytes behind the first request get no response"
     assert tough.ask("/v2/").status == 200
 
 
@@ -462,7 +462,7 @@ def test_headers_without_end_are_refused(tough: Served, start: bytes) -> None:
         with contextlib.suppress(ConnectionError):
             while sent < 64 << 20:
                 sent += asking.send(start[sent % len(start) :] if sent < len(start) else b"a" * 65536)
-        assert sent < 64 << 20, "it is not read for ever"
+        assert sent < 64 << 20, "the server must stop reading"
     assert tough.ask("/v2/").status == 200
 
 
@@ -500,7 +500,8 @@ def test_a_registry_for_this_machine_does_not_answer_for_other_hosts(maker: Make
             else:
                 assert (answer.status, answer.code) == (421, "DENIED")
                 assert "--allow-host NAME" in answer.json["errors"][0]["message"]
-        assert raw(one.port, b"GET /v2/ HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200")  # no browser asks without a host
+        # A request without `Host` is allowed, because browsers always send `Host`.
+        assert raw(one.port, b"GET /v2/ HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200")
 
 
 @pytest.mark.parametrize(
@@ -533,7 +534,7 @@ def test_an_unread_request_body_closes_the_connection(tough: Served) -> None:
     assert b"connection: close" in answer.lower()
 
 
-def test_slow_ones_and_idle_ones_do_not_keep_others_out(maker: Maker, parser: str) -> None:
+def test_slow_and_idle_clients_do_not_block_other_clients(maker: Maker, parser: str) -> None:
     maker.manifest("x", "aks/foo:1")
     with Served(maker.root) as one, contextlib.ExitStack() as stack:
         for number in range(400):
@@ -544,7 +545,7 @@ def test_slow_ones_and_idle_ones_do_not_keep_others_out(maker: Maker, parser: st
             assert one.ask("/v2/aks/foo/manifests/1").status == 200
 
 
-def test_where_there_are_too_many_the_one_that_waits_longest_goes(maker: Maker, parser: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_too_many_connections_the_longest_idle_one_is_closed(maker: Maker, parser: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_TimeoutMixin, "most", 8)
     maker.manifest("x", "aks/foo:1")
     with Served(maker.root) as one, contextlib.ExitStack() as stack:
@@ -567,7 +568,7 @@ def test_a_reader_that_does_not_read_is_let_go(maker: Maker, parser: str, monkey
         asking.sendall(f"GET /v2/aks/foo/blobs/{Digest.of(data)} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         deadline = time.monotonic() + 30
         while not asking.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            assert time.monotonic() < deadline, "it is waited for without end"
+            assert time.monotonic() < deadline, "the server waits endlessly"
             time.sleep(0.05)
         assert one.ask(f"/v2/aks/foo/blobs/{Digest.of(data)}").body == data
 
@@ -600,7 +601,7 @@ def test_strangers_are_not_written_to_stderr(maker: Maker, parser: str, capfd: p
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-def test_it_says_where_it_listens_and_ends_well(maker: Maker, tmp_path: Path, number: signal.Signals) -> None:
+def test_serve_prints_its_address_and_exits_cleanly(maker: Maker, tmp_path: Path, number: signal.Signals) -> None:
     maker.manifest("x", "mcr.microsoft.com/aks/foo:1.2.3")
     with Command(maker.root, "--port", 0, cwd=tmp_path) as one:
         assert re.fullmatch(r"http://127\.0\.0\.1:[0-9]+", one.first)
@@ -653,7 +654,7 @@ def test_content_is_on_the_data_port_where_one_is_wanted(maker: Maker, tmp_path:
     ],
 )
 def test_the_host_of_an_absolute_target_counts(maker: Maker, parser: str, target: str, host: str, status: tuple[int, int]) -> None:
-    """RFC 9112, 3.2.2; h11 passes on the target as it is, which is no path of a registry."""
+    """RFC 9112, 3.2.2. h11 passes the absolute URL on unchanged, so it is not a path of the registry."""
     maker.manifest("x", "aks/foo:1")
     with Served(maker.root, allowed=frozenset()) as one:
         answer = raw(one.port, f"GET {target} HTTP/1.0\r\n{host}\r\n".encode())
@@ -668,7 +669,7 @@ def test_a_mapped_loopback_address_is_one(maker: Maker, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_it_answers_for_the_hosts_that_are_allowed(maker: Maker, tmp_path: Path) -> None:
+def test_serve_answers_for_the_allowed_hosts(maker: Maker, tmp_path: Path) -> None:
     maker.manifest("x", "aks/foo:1")
     allowed = ("--allow-host", "Registry.test", "--allow-host", "10.1.2.3")
     with Command(maker.root, "--port", 0, "--data-port", 0, *allowed, cwd=tmp_path) as one:
@@ -680,7 +681,7 @@ def test_it_answers_for_the_hosts_that_are_allowed(maker: Maker, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_it_prints_who_can_reach_it(maker: Maker, tmp_path: Path) -> None:
+def test_serve_prints_who_can_reach_the_registry(maker: Maker, tmp_path: Path) -> None:
     maker.manifest("x", "aks/foo:1")
     with Command(maker.root, "--port", 0, "--data-port", 0, "--host", "0.0.0.0", "--quiet", cwd=tmp_path) as one:
         answer = ask(one.port, f"/v2/aks/foo/blobs/{Digest.of(b'x')}", Host="reg.example:1234")
@@ -717,7 +718,7 @@ def test_an_open_response_ends_with_the_server(maker: Maker, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_what_does_not_end_is_cut_off(maker: Maker, tmp_path: Path) -> None:
+def test_a_client_that_stops_reading_is_disconnected_at_shutdown(maker: Maker, tmp_path: Path) -> None:
     assert server.DRAIN == 5
     data = os.urandom(32 << 20)
     maker.manifest("x", "aks/foo:1", layers=[maker.blob(data)])
@@ -763,7 +764,7 @@ def test_every_response_is_logged_with_verbose(maker: Maker, tmp_path: Path) -> 
 
 
 def failed(*arguments: object, cwd: Path) -> tuple[int, dict[str, Any]]:
-    """The exit code and the error of a command that does not come to serving."""
+    """Run `serve` with arguments that make it fail, and return the exit code and the error."""
     with Command(*arguments, "--json", cwd=cwd) as one:
         code = one.process.wait(30)
     return code, json.loads(one.first)["error"]
@@ -840,7 +841,7 @@ def test_a_port_in_use_is_reported(maker: Maker, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_marfetch_pulls_from_it(recipe: Layout, tmp_path: Path) -> None:
+def test_marfetch_pulls_from_serve(recipe: Layout, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         archive.add(recipe.root, ".")
     with Command(tmp_path / "a.tar", "--port", 0, cwd=tmp_path) as one:

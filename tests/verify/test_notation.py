@@ -30,7 +30,7 @@ Tool = Callable[[str], Path]
 
 pytestmark = pytest.mark.tool
 
-# Our own rules are stricter, or allow what the specification allows.
+# marfetch differs from notation: it is stricter, or allows what the specification allows.
 STRICTER = {
     "bad-pss-salt-jws",
     "bad-crit-unknown-cose",
@@ -43,7 +43,7 @@ ALLOWED = {"ok-x5chain-protected-cose"}
 
 @pytest.fixture
 def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """One directory for both programs: `XDG_CONFIG_HOME` leads them to the same files."""
+    """Create one configuration directory for both programs, set with `XDG_CONFIG_HOME`."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg-cache"))
     directory = config_directory()
@@ -59,7 +59,7 @@ def environment(directory: Path) -> dict[str, str]:
 
 
 def accepts(notation: Path, directory: Path, reference: str) -> bool:
-    """Return the result of notation."""
+    """Return whether notation accepts the signature of an artifact."""
     line = [str(notation), "verify", "--insecure-registry", reference]
     done = subprocess.run(line, env=environment(directory), capture_output=True, text=True, timeout=60, check=False)
     return done.returncode == 0
@@ -85,7 +85,7 @@ def key_files(directory: Path, signer: Identity) -> tuple[Path, Path]:
 
 @contextmanager
 def timestamping(stamp: Stamp) -> Iterator[str]:
-    """A timestamping authority on loopback."""
+    """Run a timestamping authority on loopback, and yield its URL."""
 
     class Handler(Answering):
         def post(self) -> None:
@@ -110,7 +110,7 @@ POLICIES: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("form", ["cose", "jws"])
 @pytest.mark.parametrize("kind", [3072, "secp384r1"])
-def test_what_notation_signs_gets_the_same_verdict_from_both(
+def test_signatures_of_notation_get_the_same_verdict_from_both(
     tool: Tool, surroundings: Path, tmp_path: Path, authority: Authority, capsys: pytest.CaptureFixture[str], form: str, kind: Any
 ) -> None:
     notation, helm = tool("notation"), tool("helm4")
@@ -196,11 +196,11 @@ def test_both_accept_the_layout_of_the_other(tool: Tool, surroundings: Path, cap
     assert "trustpolicy" in capsys.readouterr().out
 
 
-# -- the vectors, pushed to a registry
+# -- test vectors, pushed to a registry
 
 
 def push(mar: Registry, number: int, case: dict[str, Any]) -> str:
-    """The artifact of a vector with its one signature, in a repository of its own."""
+    """Push the artifact of a test vector with its signature to its own repository."""
     repository = f"vectors/case-{number}"
     raw = (TRUST / VECTORS["artifacts"]["docker-manifest-list" if "docker" in case["name"] else "manifest"]).read_bytes()
     artifact = mar.add_manifest(repository, "it", raw, case["artifact"]["mediaType"])
@@ -248,7 +248,7 @@ def test_both_say_the_same_of_every_vector_but_those_where_we_are_stricter(
     assert differ == {**dict.fromkeys(STRICTER, (True, False)), **dict.fromkeys(ALLOWED, (False, True))}
 
 
-# -- provenance that helm has pushed
+# -- provenance files that helm pushed
 
 
 @pytest.mark.parametrize(

@@ -30,14 +30,14 @@ def point(*urls: str, names: Sequence[x509.GeneralName] = (), **more: Any) -> x5
 
 
 def scope(**changes: Any) -> dict[str, Any]:
-    """A list with this scope."""
+    """Return the scope extension of a revocation list, with these fields."""
     none = {"full_name": None, "relative_name": None, "only_some_reasons": None}
     kinds = dict.fromkeys(("only_contains_user_certs", "only_contains_ca_certs", "indirect_crl", "only_contains_attribute_certs"), False)
     return {"more": [(x509.IssuingDistributionPoint(**{**none, **kinds, **changes}), True)]}
 
 
 def certified(authority: Authority, *points: x509.DistributionPoint, ca: bool = False) -> Identity:
-    """A certificate by the intermediate, with these distribution points."""
+    """Issue a certificate with these distribution points, signed by the intermediate certificate."""
     return issue("Test Subject", authority.middle, key=new_key("secp256r1", 5), ca=ca, more=[(x509.CRLDistributionPoints(points), False)])
 
 
@@ -67,7 +67,7 @@ REST = frozenset(x509.ReasonFlags) - COMPROMISE - {x509.ReasonFlags.unspecified,
 ISSUER = name({"CN": "Test Intermediate", "C": "US", "ST": "Washington", "O": "Example Test Corporation"})
 
 SCOPES: dict[str, tuple[dict[str, Any], x509.DistributionPoint, bool, bool]] = {
-    # name: the scope of the list, the distribution point, whether the certificate is an authority's, whether the list covers it
+    # case → scope of the list, distribution point, whether the certificate is a CA certificate, whether the list covers the certificate
     "everything": ({}, point(URL), False, True),
     "this address": (scope(full_name=uri(URL)), point(URL), False, True),
     "one address of both": (scope(full_name=[*uri("http://x.test/"), *uri(URL)]), point("http://y.test/", URL), False, True),
@@ -150,14 +150,14 @@ def test_a_downloaded_pem_file_is_kept_in_the_form_of_the_cache(authority: Autho
     assert kept == [one]
     several = Lists(ask=lambda _: pem(one, revocation_list(authority.middle, [subject])), keep=lambda _, data: kept.append(data))
     assert status(subject, several).state is RevocationState.REVOKED
-    assert kept == [one]  # the cache has one list per address
+    assert kept == [one]  # the cache keeps one list per address
 
 
 # -- limits
 
 
 class Asked:
-    """Answers every request with the same list, or fails."""
+    """A fake downloader that returns the same list for every address, or fails."""
 
     def __init__(self, data: bytes | None = None) -> None:
         self.data = data

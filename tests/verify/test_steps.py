@@ -1,4 +1,4 @@
-"""Envelopes, policies, revocation lists and provenance against the vectors, and rules that the vectors do not reach."""
+"""Envelopes, policies, revocation lists and provenance: the test vectors, and rules that the vectors do not cover."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_revocation_vectors(vector_stores: Path, tmp_path: Path, name: str, all_
     assert code(examine((TRUST / "revocation" / f"{name}.cose").read_bytes(), COSE, artifact, trust)) == REVOCATION[name]
 
 
-# -- rules that are ours, with signers of our own
+# -- marfetch's own rules, tested with generated signers
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ Judge = Callable[..., EnvelopeResult]
 
 @pytest.fixture
 def judge(stores: Path) -> Judge:
-    """`judge(envelope, trustStores=[…])`: what becomes of an envelope under a policy."""
+    """`judge(envelope, trustStores=[…])` verifies an envelope under a policy, and returns the result."""
 
     def examined(
         data: bytes,
@@ -165,7 +165,7 @@ SIGNERS: dict[str, tuple[dict[str, Any], str]] = {
     "encipherment only": ({"usage": ("key_encipherment",)}, "CERT_INVALID"),
     "non-repudiation too": ({"usage": ("digital_signature", "content_commitment")}, "OK"),
     "no basic constraints": ({"basic": False}, "OK"),
-    "an unknown critical extension": ({"more": [(U, True)]}, "OK"),  # only the three are looked at
+    "an unknown critical extension": ({"more": [(U, True)]}, "OK"),  # only three extensions are checked, so others are ignored
     "the subject without a state": ({"subject": {"CN": "x", "C": "US", "O": "Example Test Corporation"}}, "IDENTITY_MISMATCH"),
     "another case": ({"subject": {"CN": "x", "C": "US", "ST": "washington", "O": "Example Test Corporation"}}, "IDENTITY_MISMATCH"),
     "a component without a name": ({"subject": {"DC": "test", "C": "US", "ST": "Washington", "O": "Example Test Corporation"}}, "IDENTITY_MISMATCH"),
@@ -469,13 +469,15 @@ def test_a_cached_list_is_used_without_a_request(authority: Authority, revocable
         ("permissive", Action.ENFORCE, "REVOCATION_UNKNOWN", "failed"),
     ],
 )
-def test_what_is_not_known_is_said(revocable: Identity, judge: Judge, level: str, action: Action | None, wanted: str, outcome: str) -> None:
+def test_an_unknown_revocation_status_has_the_effect_of_the_level(
+    revocable: Identity, judge: Judge, level: str, action: Action | None, wanted: str, outcome: str
+) -> None:
     found = judge(cose(revocable, payload(ARTIFACT)), signatureVerification={"level": level}, revocation=action)
     assert code(found) == wanted
     assert next(one for one in found.checks if one.check is Check.REVOCATION).outcome == outcome
 
 
-def test_what_can_only_be_asked_by_ocsp_is_unknown(authority: Authority, judge: Judge) -> None:
+def test_a_certificate_with_only_ocsp_has_unknown_status(authority: Authority, judge: Judge) -> None:
     signer = authority.signer(ocsp="http://ocsp.test/")
     assert code(judge(cose(signer, payload(ARTIFACT)))) == "REVOCATION_UNKNOWN"
 

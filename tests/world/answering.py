@@ -1,4 +1,4 @@
-"""A small server on loopback, for behavior that the look-alike of MAR lacks: a subclass defines each response."""
+"""A small server on loopback, for behavior that the test registry lacks. A subclass defines the responses."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ class Answering(BaseHTTPRequestHandler):
     """A request handler that sends each response at once and logs nothing."""
 
     def answer(self) -> None:
-        """Answers by the method of its name: `get`, `head`, `post`, `put`."""
+        """Respond by calling the method with the name of the HTTP method: `get`, `head`, `post` or `put`."""
         getattr(self, self.command.lower())()
 
     do_GET = do_HEAD = do_POST = do_PUT = answer
 
     def say(self, status: int, body: bytes = b"", **headers: str | None) -> None:
-        """Send an answer.
+        """Send a response.
 
         Args:
-            headers: with `_` for `-`; headers that are None are left out.
+            headers: names with `_` instead of `-`. Headers with the value None are left out.
         """
         self.send_response(status)
         for name, value in headers.items():
@@ -37,7 +37,7 @@ class Answering(BaseHTTPRequestHandler):
 
 @contextmanager
 def answering(handler: type[Answering]) -> Iterator[int]:
-    """The port of a server that lasts as long as its context."""
+    """Start a server, and yield its port. The server stops at the end of the context."""
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()

@@ -1,6 +1,6 @@
 """The structure of the package, read with the standard library's parser: its rows, doors, imports and classes.
 
-`make architecture` prints it as a map; `tests/test_architecture.py` holds it to the rules.
+`make architecture` prints the structure, and `tests/test_architecture.py` checks the rules.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ ROWS: Final[Mapping[str, tuple[str, ...]]] = {
         *("tar", "document", "text", "errors", "codes", "refusals"),
     ),
 }
-"""Row → its units, from the top of the house to its ground. A unit imports only units to its right in its row, or in rows below.
+"""Row → its units, from the top row to the bottom row. A unit may import only units to its right in its row, and units in lower rows.
 
-A unit is a module at the top of the package, or a package with all that is in it.
+A unit is a module at the top level of the package, or a sub-package with all its modules.
 """
 
 DOORS: Final[Mapping[str, frozenset[str]]] = {
     "agents": frozenset({"tools"}),
     "artifact": frozenset({"filename", "kinds", "module", "payload"}),
+    "bump": frozenset({"bump"}),
     "bundle": frozenset(
         {"check", "clients", "create", "format", "inventory", "load", "mirror", "overlay", "recorded", "sbom", "signatures", "webpage"}
     ),
-    "bump": frozenset({"bump", "decide", "differences"}),
     "chart": frozenset({"expected", "images", "manifests", "parts", "relocation", "tree"}),
     "cli": frozenset(),
     "client": frozenset(
@@ -57,7 +57,7 @@ DOORS: Final[Mapping[str, frozenset[str]]] = {
     "layout": frozenset({"blobs", "cache", "graph", "ingest", "layout", "maintenance", "readonly", "repositories"}),
     "project": frozenset(
         {
-            *("adopt", "audit", "forms.forms", "forms.places", "lockfile", "locking", "outdated"),
+            *("adopt", "audit", "forms.forms", "lockfile", "locking", "outdated"),
             *("prune", "roots", "scaffold", "snippets", "sync", "wanted"),
         }
     ),
@@ -69,7 +69,7 @@ DOORS: Final[Mapping[str, frozenset[str]]] = {
     "serve": frozenset({"responses", "routing", "run", "server", "streams"}),
     "verify": frozenset({"artifact", "gate", "policy", "truststore", "verdict"}),
 }
-"""Package → its modules that other units may import."""
+"""Sub-package → its modules that other units may import."""
 
 LATE: Final = re.compile(r"# late: \S")
 """A comment on a line that imports inside a function."""
@@ -77,14 +77,14 @@ LATE: Final = re.compile(r"# late: \S")
 
 @dataclass(frozen=True)
 class Import:
-    """One import of one name.
+    """The import of one name.
 
     Attributes:
-        module: the module that it is in, dotted below the package.
-        target: what is imported: a dotted module, below the package where it is ours.
+        module: the importing module, as a dotted name without the package.
+        target: the imported module, as a dotted name; without the package if it is a module of the package.
         is_ours: whether the target is a module of the package.
-        function: the function that it is in; None at the top of the module.
-        line: where it is.
+        function: the function that contains the import; None at the top level of the module.
+        line: the number of the line.
         text: the last line of the statement.
     """
 
@@ -97,26 +97,26 @@ class Import:
 
     @property
     def unit(self) -> str:
-        """The unit that imports."""
+        """The importing unit."""
         return unit(self.module)
 
     @property
     def target_unit(self) -> str:
-        """The unit, or the foreign package, that is imported."""
+        """The imported unit, or the imported third-party package."""
         return unit(self.target)
 
 
 def unit(module: str) -> str:
-    """The unit that a module belongs to."""
+    """Return the unit that a module belongs to."""
     return module.partition(".")[0]
 
 
 class House:
-    """The package as it is on disk."""
+    """The structure of the package on disk."""
 
     @cached_property
     def modules(self) -> Mapping[str, Path]:
-        """Dotted name below the package → file; a package has the name of its directory, the whole one has the name ``."""
+        """Dotted name without the package → file. A sub-package has the name of its directory, and the whole package an empty name."""
         found = {}
         for path in sorted(PACKAGE.rglob("*.py")):
             parts = path.relative_to(PACKAGE).with_suffix("").parts
@@ -125,7 +125,7 @@ class House:
 
     @cached_property
     def trees(self) -> Mapping[str, ast.Module]:
-        """Module → its syntax."""
+        """Module → its syntax tree."""
         return {name: ast.parse(path.read_text()) for name, path in self.modules.items()}
 
     @cached_property
@@ -135,32 +135,32 @@ class House:
 
     @cached_property
     def lines(self) -> Mapping[str, int]:
-        """Module → how many lines it has."""
+        """Module → its number of lines."""
         return {name: len(path.read_text().splitlines()) for name, path in self.modules.items()}
 
     @cached_property
     def entries(self) -> tuple[str, ...]:
-        """What is in the package's directory."""
+        """The names of the files and directories in the package's directory."""
         return tuple(sorted(path.name for path in PACKAGE.iterdir() if path.name not in ("py.typed", "__pycache__")))
 
     @cached_property
     def imports(self) -> tuple[Import, ...]:
-        """Every import, also inside functions and for type checkers only."""
+        """All imports, including those inside functions and under `TYPE_CHECKING`."""
         return tuple(one for name in self.modules for one in self._imports(name))
 
     @cached_property
     def ours(self) -> tuple[Import, ...]:
-        """The imports between modules of the package; `from .. import __version__` is allowed everywhere and left out."""
+        """The imports between modules of the package, except `from .. import __version__`, which is allowed everywhere."""
         return tuple(one for one in self.imports if one.is_ours and one.target and one.module and one.target != one.module)
 
     @cached_property
     def arrows(self) -> frozenset[tuple[str, str]]:
-        """Unit → unit, for each pair of which the first imports the second."""
+        """The pairs of units in which the first unit imports the second."""
         return frozenset((one.unit, one.target_unit) for one in self.ours if one.unit != one.target_unit)
 
     @cached_property
     def entered(self) -> Mapping[str, frozenset[str]]:
-        """Inner module → the other units that import it."""
+        """Module inside a package → the other units that import it."""
         found: dict[str, set[str]] = defaultdict(set)
         for one in self.ours:
             if "." in one.target and one.unit != one.target_unit:
@@ -169,7 +169,7 @@ class House:
 
     @cached_property
     def classes(self) -> Mapping[str, tuple[str, ...]]:
-        """Public class → the modules that define it."""
+        """Name of a public class → the modules that define it."""
         found: dict[str, list[str]] = defaultdict(list)
         for name, tree in self.trees.items():
             for node in tree.body:
@@ -178,7 +178,7 @@ class House:
         return {name: tuple(modules) for name, modules in found.items()}
 
     def cycles(self) -> list[str]:
-        """Circles of imports, those for type checkers included, each as `a -> b -> a`."""
+        """Return the import cycles, including imports under `TYPE_CHECKING`, each as `a -> b -> a`."""
         graph: dict[str, set[str]] = defaultdict(set)
         for one in self.ours:
             graph[one.module].add(one.target)
@@ -199,7 +199,7 @@ class House:
         return found
 
     def summary(self, name: str) -> str:
-        """The first line of a module's docstring."""
+        """Return the first line of a module's docstring."""
         return (ast.get_docstring(self.trees[name]) or "").partition("\n")[0]
 
     def _imports(self, name: str) -> Iterator[Import]:
@@ -223,16 +223,16 @@ class House:
         if not node.level:
             return [(node.module or "", False)]
         base = [*package[: len(package) - node.level + 1], *(node.module.split(".") if node.module else [])]
-        # `from .x import y`: y may be a module of its own.
+        # In `from .x import y`, y may be a module.
         return [(inner if (inner := ".".join([*base, alias.name])) in self.modules else ".".join(base), True) for alias in node.names]
 
 
 HOUSE: Final = House()
-"""The package, for all tests of a process. It reads a file when it is asked."""
+"""The structure of the package, shared by all tests of a process. Files are read on first use."""
 
 
 def draw(house: House) -> Iterator[str]:
-    """The map, line by line."""
+    """Yield the lines that `make architecture` prints."""
     for row, units in ROWS.items():
         yield row
         for name in units:

@@ -1,4 +1,4 @@
-"""Archives byte by byte, as no honest program writes them."""
+"""Build archives byte by byte, including archives that no correct program writes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def header(
     size_field: bytes | None = None,
     checksum: int | None = None,
 ) -> bytes:
-    """One header block (POSIX.1-2017, pax, "ustar Interchange Format")."""
+    """Return a header block (POSIX.1-2017, pax, "ustar Interchange Format")."""
     raw = name.encode() if isinstance(name, str) else name
     assert len(raw) <= 100
     parts = [
@@ -57,7 +57,7 @@ def directory(name: bytes | str) -> bytes:
 
 
 def records(values: Mapping[str, bytes | str]) -> bytes:
-    """The body of a PAX header."""
+    """Return the body of a PAX header."""
     body = b""
     for key, value in values.items():
         rest = b" %b=%b\n" % (key.encode(), value.encode() if isinstance(value, str) else value)
@@ -86,7 +86,7 @@ def targz(*members: bytes) -> bytes:
 
 
 def chart(name: str = "toy", version: str = "1.2.3", *more: bytes, top: str | None = None) -> bytes:
-    """A packaged chart."""
+    """Return a packaged chart."""
     above = name if top is None else top
     text = f"apiVersion: v2\nname: {name}\nversion: {version}\n".encode()
     return targz(file(f"{above}/Chart.yaml", text), file(f"{above}/templates/cm.yaml", b"kind: ConfigMap\n"), *more)
@@ -97,5 +97,5 @@ def gzipped_zeros(size: int, before: bytes = b"") -> bytes:
     machine = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     first = machine.compress(before) + machine.flush(zlib.Z_FULL_FLUSH)
     piece = machine.compress(bytes(1 << 20)) + machine.flush(zlib.Z_FULL_FLUSH)
-    # After a full flush nothing refers to what came before, so the same bytes mean the same again.
+    # After a full flush, the compressed data does not refer to earlier data, so the same piece can be repeated.
     return b"\x1f\x8b\x08\0\0\0\0\0\x02\xff" + first + piece * (size >> 20) + machine.flush() + bytes(8)

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Final
 
 PATIENCE: Final = 60.0
-"""Seconds after which a browser that says nothing is stuck."""
+"""Seconds after which a browser that does not respond counts as stuck."""
 _START: Final = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execv(sys.argv[3], sys.argv[3:])"
 _OPTIONS: Final = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--hide-scrollbars"),
@@ -24,11 +24,11 @@ _KEYS: Final = {"Tab": 9, "Enter": 13, "Space": 32, "ArrowDown": 40}
 
 
 class Browser:
-    """A browser with an empty profile; it ends with the context.
+    """A browser with an empty profile. It is closed at the end of the context.
 
     Args:
-        binary: Chromium.
-        profile: an empty directory.
+        binary: the path of Chromium.
+        profile: an empty directory for the browser's profile.
     """
 
     def __init__(self, binary: Path, profile: Path) -> None:
@@ -65,7 +65,7 @@ class Browser:
         self._process.wait(PATIENCE)
 
     def call(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
-        """Call a method of the DevTools protocol; events that come meanwhile are kept in `events`."""
+        """Call a method of the DevTools protocol. Events that arrive meanwhile are stored in `events`."""
         self._number += 1
         number = self._number
         message = {"id": number, "method": method, "params": parameters} | ({"sessionId": session} if session else {})
@@ -81,13 +81,13 @@ class Browser:
             self.events.append(answer)
 
     def wait(self, method: str, session: str) -> None:
-        """Wait for an event that has not come yet."""
+        """Wait for the next event of this type."""
         while not any(one.get("method") == method and one.get("sessionId") == session for one in self.events):
             self.events.append(self._read())
 
     def _read(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
-            assert select.select([self._in], [], [], PATIENCE)[0], "the browser says nothing"
+            assert select.select([self._in], [], [], PATIENCE)[0], "the browser does not respond"
             data = os.read(self._in, 1 << 20)
             assert data, "the browser ended"
             self._rest += data
@@ -138,13 +138,13 @@ class Tab:
         return self._browser.call(method, self._session, **parameters)
 
     def evaluate(self, expression: str) -> Any:
-        """Return the value of JavaScript, as the console gives it; a promise is awaited."""
+        """Evaluate JavaScript as in the console, and return the value. Await promises."""
         done = self._call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True, userGesture=True)
         assert "exceptionDetails" not in done, done["exceptionDetails"]
         return done["result"].get("value")
 
     def press(self, *keys: str) -> None:
-        """Press keys one after the other: names of keys, or single characters."""
+        """Press keys one after the other. A key is given by its name or as a single character."""
         for key in keys:
             text = {"Space": " ", "Enter": "\r"}.get(key, key if len(key) == 1 else "")
             name = {"Space": " "}.get(key, key)
@@ -153,12 +153,12 @@ class Tab:
             self._call("Input.dispatchKeyEvent", type="keyUp", **detail)
 
     def requests(self) -> list[str]:
-        """Return the address of every request so far, that of the page included."""
+        """Return the address of every request so far, including the request for the page."""
         self.evaluate("new Promise(done => setTimeout(done, 200))")
         return [one["params"]["request"]["url"] for one in self._events("Network.requestWillBeSent")]
 
     def complaints(self) -> list[str]:
-        """Return what the browser logged: errors of scripts, and what the policy refused."""
+        """Return the browser's log: script errors, and violations of the content security policy."""
         found = [one["params"]["entry"]["text"] for one in self._events("Log.entryAdded")]
         return found + [str(one["params"]["exceptionDetails"]) for one in self._events("Runtime.exceptionThrown")]
 

@@ -1,4 +1,4 @@
-"""Bundles for tests: a project that is locked, and archives that were tampered with."""
+"""Bundles for tests: locked projects, and tampered archives."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ ITEMS = (f"reference: {ALB}, version: ~1.7", f"reference: {MODULE}", f'reference
 
 
 def locked(client: Session, place: Path, *items: str, upgrade: bool = False) -> Project:
-    """A project of these artifacts, and its lock."""
+    """Create a project with these artifacts, and lock it."""
     project = project_of(place, *(items or ITEMS))
     lock(client, project, upgrade=upgrade)
     return project
 
 
 def members(path: Path) -> dict[str, bytes]:
-    """Name → bytes, in the order of the archive."""
+    """Return name → content of the files in an archive, in order."""
     with tarfile.open(path) as archive:
         return {one.name: archive.extractfile(one).read() for one in archive}  # type: ignore[union-attr]
 
 
 def blob_names(files: dict[str, bytes]) -> list[str]:
-    """The names of blobs."""
+    """Return the names of the files that are blobs."""
     return [name for name in files if name.startswith("blobs/")]
 
 
 def rewritten(path: Path, to: Path, change: Callable[[dict[str, bytes]], dict[str, bytes] | None]) -> Path:
-    """The archive with other files in it, written as marfetch writes it."""
+    """Change the files of an archive, and write the result to `to` in the format that marfetch uses."""
     files = members(path)
     changed = change(files)
     raw = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Charts in a registry, as `helm push` makes them, and Bicep modules."""
+"""Add charts and Bicep modules to a registry, as `helm push` and Bicep do."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ replicas: 1
 hosts: [a, b]
 on: true
 """
-"""Values that name two images."""
+"""A `values.yaml` that names two images."""
 
 
 def add_chart(
@@ -31,13 +31,13 @@ def add_chart(
     config_size: int | None = None,
     **fields: Any,
 ) -> Descriptor:
-    """Add a chart; returns what its manifest is.
+    """Add a chart, and return the descriptor of its manifest.
 
     Args:
         package: the archive, or any other bytes.
         more: further layers, as media type and bytes.
-        config_size: the size that the manifest gives for the config; None: the right one.
-        fields: added to the manifest; they replace fields of the same name.
+        config_size: the config's size in the manifest; None: the right size.
+        fields: further fields of the manifest, which replace fields of the same name.
     """
     layers = [{**descriptor_json(mar.add_blob(data)), "mediaType": media_type} for media_type, data in ((HELM_CHART, package), *more)]
     described = {**descriptor_json(mar.add_blob(config)), "mediaType": HELM_CONFIG}

@@ -43,7 +43,7 @@ class Condition(threading.Condition):
 
 
 def timed(backoff: Backoff, clock: Clock, name: str = "mar.test") -> HostState:
-    """The host, its pauses on the tests' clock."""
+    """Return the state of a host, and make its waits use the clock of the test."""
     host = backoff.host(name)
     host.condition = Condition(clock)
     return host

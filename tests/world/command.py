@@ -1,4 +1,4 @@
-"""Running marfetch: the environment it gets, as a process of its own, on a terminal."""
+"""Run marfetch as a separate process, on a pseudo terminal, or in this process."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ Answered = Callable[..., tuple[int, dict[str, Any]]]
 
 
 def line(*words: object) -> list[str]:
-    """A command line of marfetch, for a process with `surroundings`."""
+    """Return a command line that runs marfetch in a process with the environment of `surroundings`."""
     return [sys.executable, "-m", "marfetch", *map(str, words)]
 
 
 def surroundings(registry: Registry | None = None, cache: Path | None = None, **more: str) -> dict[str, str]:
-    """An environment with nothing of the user's but the home of the test, in which `marfetch` is the one of this checkout.
+    """Return an environment without the user's settings, with the home directory of the test and the marfetch of this checkout.
 
     Args:
-        registry: the endpoint; None: the default one.
-        cache: the directory of the cache; None: the one below the home.
-        more: variables that count before all others.
+        registry: the registry to use as the endpoint; None: the default endpoint.
+        cache: the cache directory; None: the default below the home directory.
+        more: further variables, which override the others.
     """
     found = {
         "PATH": os.environ["PATH"],
         "HOME": os.environ["HOME"],
         "PYTHONPATH": str(ROOT),
-        # An older typer names what a newer click is about to drop.
+        # Older typer uses names that newer click has deprecated.
         "PYTHONWARNINGS": "error,ignore:'click.:DeprecationWarning",
     }
     if cache is not None:
@@ -65,7 +65,7 @@ def marfetch(
     """Run a command to its end.
 
     Args:
-        environment: None: plain `surroundings`.
+        environment: the environment variables; None: `surroundings()`.
     """
     if "stdout" not in options:
         options["stdout"] = subprocess.PIPE
@@ -74,19 +74,19 @@ def marfetch(
 
 
 def started(*words: object, cwd: Path, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
-    """Start a command, whose output is to be read."""
+    """Start a command whose output is captured."""
     given = surroundings() if environment is None else environment
     return subprocess.Popen(line(*words), cwd=cwd, env=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    """Wait for a command: exit code, stdout, stderr."""
+    """Wait for a command, and return its exit code, stdout and stderr."""
     out, err = process.communicate(timeout=100)
     return process.returncode, out, err
 
 
 def until(happened: Callable[[], object]) -> None:
-    """Wait for something that another process or thread does."""
+    """Wait until `happened` returns a true value."""
     deadline = time.monotonic() + 60
     while not happened():
         assert time.monotonic() < deadline
@@ -94,7 +94,7 @@ def until(happened: Callable[[], object]) -> None:
 
 
 def document(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    """The one JSON object on stdout."""
+    """Return the JSON object on stdout."""
     lines = done.stdout.splitlines()
     assert len(lines) == 1, done.stdout + done.stderr
     parsed: dict[str, Any] = json.loads(lines[0])
@@ -104,7 +104,7 @@ def document(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 
 class Window:
-    """A pseudo terminal of this size."""
+    """A pseudo terminal with the given size."""
 
     def __init__(self, columns: int = 80, rows: int = 24) -> None:
         self._leader, follower = pty.openpty()
@@ -126,14 +126,14 @@ class Window:
                 self._seen += piece
 
     def text(self) -> str:
-        """Close the terminal and return what it got."""
+        """Close the terminal, and return the text that was written to it."""
         self.stream.close()
         self._reading.join(60)
         return self._seen.decode().replace("\r\n", "\n")
 
 
 def on_terminal(arguments: list[str], environment: dict[str, str], cwd: Path) -> tuple[int, str, str]:
-    """Run a command with stderr on a pseudo terminal; gives exit code, stdout and what the terminal got."""
+    """Run a command with stderr on a pseudo terminal. Return the exit code, stdout, and the text on the terminal."""
     window = Window()
     process = subprocess.Popen(
         line(*arguments), cwd=cwd, env={**os.environ, "PYTHONPATH": str(ROOT), **environment}, stdout=subprocess.PIPE, stderr=window.stream, text=True
@@ -143,7 +143,7 @@ def on_terminal(arguments: list[str], environment: dict[str, str], cwd: Path) ->
 
 
 def in_window(words: Sequence[object], columns: int, rows: int) -> tuple[int, str, str]:
-    """Run a command in this process with stdout and stderr on a pseudo terminal each; gives exit code and what they got."""
+    """Run a command in this process with stdout and stderr on separate pseudo terminals. Return the exit code and both texts."""
     out, err = Window(columns, rows), Window(columns, rows)
     with redirect_stdout(out.stream), redirect_stderr(err.stream), patch.object(sys, "__stdout__", out.stream):
         code = main([*map(str, words)])
@@ -151,7 +151,7 @@ def in_window(words: Sequence[object], columns: int, rows: int) -> tuple[int, st
 
 
 def in_pipe(words: Sequence[object]) -> tuple[int, str, str]:
-    """Run a command in this process with stdout and stderr in a pipe each; gives exit code and what they got."""
+    """Run a command in this process with stdout and stderr in separate pipes. Return the exit code and both texts."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         code = main([*map(str, words)])

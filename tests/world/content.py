@@ -1,4 +1,4 @@
-"""What the look-alike holds, by name (`marfetch.demo.recipe`)."""
+"""Names for the content of the test registry (`marfetch.demo.recipe`)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ IMAGE: Final = "azurelinux/3.0/image/minimal-os"
 
 
 def source_of(client: Session, reference: Reference) -> tuple[Reference, Source]:
-    """A reference with its host, and where it is asked for, without the cache."""
+    """Return the reference with its host, and the registry as a source that does not use the cache."""
     repository = client.repository(reference)
     return repository.reference, repository.source

@@ -1,10 +1,10 @@
-"""Starts marfetch as `python -m marfetch` does, in a process that writes down whom it connects to, how much it reads and how much memory it takes.
+"""Run marfetch as `python -m marfetch` does, and record its connections, the bytes that it receives, and its memory.
 
-Run by `world.py`, as a file. The variable `LAUNCH` says what to do, as JSON:
+`world.py` runs this file. The variable `LAUNCH` contains the settings as JSON:
 
     {"limits": {"IDLE_TIME": 0.5}, "clock": -3600, "record": "FILE"}
 
-`limits` are figures of `marfetch.remote.limits`, for waits that are too long for a test; `clock` is added to the time of day, in seconds.
+`limits` replaces constants of `marfetch.remote.limits`, to shorten waits. `clock` is added to the wall-clock time, in seconds.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import time
 from pathlib import Path
 
 _CONTACTS = {"socket.connect": 1, "socket.getaddrinfo": 0, "socket.gethostbyname": 0, "subprocess.Popen": 0}
-"""Event of the interpreter → which of its arguments says who is asked."""
+"""Audit event of the interpreter → the index of the argument with the host or program."""
 
 
 def main() -> None:
-    """Go."""
+    """Apply the settings in `LAUNCH`, and run marfetch."""
     wanted = json.loads(os.environ.pop("LAUNCH"))
-    # A directory of tests is no place to import from.
+    # marfetch must not import modules from the directory of the tests.
     sys.path[:] = [path for path in sys.path if path != str(Path(__file__).parent)]
     record = os.open(wanted["record"], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     if wanted.get("limits"):
@@ -54,7 +54,7 @@ def main() -> None:
             os.write(record, json.dumps([event, number]).encode() + b"\n")
         end(code)
 
-    # The process ends by `os._exit` (`marfetch.__main__.program`).
+    # `marfetch.__main__.program` ends the process with `os._exit`, so write the record before that.
     end, os._exit = os._exit, leave  # type: ignore[assignment]
     socket.SocketIO.readinto = readinto  # type: ignore[method-assign,assignment]
     sys.addaudithook(watch)
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def _shift(seconds: float) -> None:
-    """Let the time of day be another one, before anybody has taken hold of it."""
+    """Shift the wall-clock time. Call this before any module has imported the functions of `time`."""
     real = time.time
     time.time = lambda: real() + seconds
 
@@ -79,13 +79,13 @@ def _shift(seconds: float) -> None:
 
 
 def _peak() -> int:
-    """The most memory that this program has held at a time, in bytes."""
+    """Return the peak memory of this program in bytes."""
     try:
         status = Path("/proc/self/status").read_text()
     except OSError:
         import resource
 
-        # Here the process that forked this one counts in.
+        # This value includes the memory of the process that forked this one.
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 

@@ -1,4 +1,4 @@
-"""OCI image layouts made by hand, in folders and tars."""
+"""Build OCI image layouts, in folders and tars."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REF_NAME: Final = "org.opencontainers.image.ref.name"
 
 
 class Maker:
-    """Makes a layout in a folder, by hand."""
+    """Builds a layout in a folder, file by file."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -38,7 +38,7 @@ class Maker:
         return {"mediaType": media_type, "digest": str(digest), "size": len(data)}
 
     def manifest(self, text: str, name: str | None = None, *, listed: bool = True, **more: Any) -> dict[str, Any]:
-        """A manifest with one layer; the index refers to it by `name`."""
+        """Add a manifest with one layer. The index refers to it by `name`."""
         algorithm = more.pop("algorithm", "sha256")
         document = {
             "schemaVersion": 2,

@@ -15,11 +15,11 @@ _BUFFER = 64 << 10
 
 
 class Link(Listener):
-    """Forwards a port of its own to another one on loopback.
+    """Forwards its own port to another port on loopback.
 
     Args:
-        port: where it leads.
-        resets_after: gives the bytes after which a connection is reset, anew for each; None: this one is not.
+        port: the target port.
+        resets_after: called for each connection; returns the number of bytes after which it is reset, or None for no reset.
     """
 
     def __init__(self, port: int, resets_after: Callable[[], int | None]) -> None:
@@ -27,13 +27,13 @@ class Link(Listener):
         self._target = port
         self._resets_after = resets_after
         self.sent = 0
-        """Bytes that went down."""
+        """The number of bytes sent to the client."""
         self.resets = 0
         self._guard = threading.Lock()
 
     def serve(self, client: socket.socket) -> None:
         left = self._resets_after()
-        # A small buffer, so that a reset throws little away that was counted as sent.
+        # With a small buffer, a reset loses only few bytes that were counted as sent.
         client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
         with socket.create_connection(("127.0.0.1", self._target)) as server:
             server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)

@@ -1,4 +1,4 @@
-"""Ports on loopback: one whose every connection gets a thread of its own, and one that takes no connection."""
+"""Ports on loopback: one that handles each connection in its own thread, and one that accepts no connection."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import pytest
 
 
 class Listener:
-    """Listens as long as its context lasts; what is done with a connection is for a subclass to say."""
+    """Listens until the end of its context. A subclass defines how to handle a connection."""
 
     def __init__(self) -> None:
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self._listening.settimeout(0.1)  # here, since a listener may be closed before its thread begins
+        self._listening.settimeout(0.1)  # set it here, because the listener may be closed before its thread starts
         self.port: int = self._listening.getsockname()[1]
         self._ended = threading.Event()
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
@@ -59,13 +59,13 @@ class Listener:
         self._clients.discard(client)
 
     def serve(self, client: socket.socket) -> None:
-        """One connection, from its beginning to its end; `_ended` says when to stop."""
+        """Handle one connection until its end. Stop when `_ended` is set."""
         raise NotImplementedError
 
 
 @contextlib.contextmanager
 def deaf(family: int = socket.AF_INET, address: str = "127.0.0.1", port: int = 0) -> Iterator[int]:
-    """A port whose packets are dropped: the queue of its listener is full."""
+    """Yield a port that drops packets, because the queue of its listener is full."""
     listening = socket.socket(family)
     try:
         listening.bind((address, port))

@@ -1,4 +1,4 @@
-"""Changed bytes without a fuzzer: for the short run of `make test`, and where there is none for this Python or machine."""
+"""Random changes of bytes, for the short fuzzing run of `make test`, and for systems without atheris."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _INTERESTING = (
 
 
 def mutated(data: bytes, dice: random.Random, others: Sequence[bytes], most: int) -> bytes:
-    """One to six changes."""
+    """Return the data with one to six random changes."""
     changed = bytearray(data)
     for _ in range(dice.choice((1, 1, 1, 2, 3, 6))):
         at = dice.randrange(len(changed) + 1)
@@ -38,7 +38,7 @@ def mutated(data: bytes, dice: random.Random, others: Sequence[bytes], most: int
                 foreign = dice.choice(others)
                 changed[at:] = foreign[dice.randrange(len(foreign) + 1) :]
             case 8 if changed:
-                # One number for another.
+                # Replace a number.
                 end = at
                 while end < len(changed) and chr(changed[end]).isdigit():
                     end += 1

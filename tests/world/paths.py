@@ -1,4 +1,4 @@
-"""Where things are in the checkout."""
+"""Paths in the checkout."""
 
 from __future__ import annotations
 
@@ -9,4 +9,4 @@ ROOT: Final = Path(__file__).parents[2]
 """The checkout."""
 FIXTURES: Final = ROOT / "fixtures"
 TRUST: Final = FIXTURES / "trust"
-"""The vectors for signatures."""
+"""The test vectors for signatures."""

@@ -1,4 +1,4 @@
-"""Recorded progress, for tests to inspect."""
+"""Record progress events for tests."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ class Counted:
     """A task that a client reported.
 
     Attributes:
-        unit: what it counts.
+        unit: the noun for the items.
         done: the number of finished items.
-        has_ended: whether its block was left.
+        has_ended: whether its `with` block has ended.
     """
 
     def __init__(self, label: str, total: int, unit: str) -> None:
@@ -30,7 +30,7 @@ class Counted:
 
 
 class Heard:
-    """The messages of a client during its work."""
+    """Records the progress, notes and warnings of a client."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []

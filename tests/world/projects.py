@@ -22,7 +22,7 @@ def project_of(place: Path, *items: str) -> Project:
 
 
 def lock(client: Session, project: Project, *names: str, upgrade: bool = False) -> None:
-    """As `marfetch lock`: written when nothing failed."""
+    """Lock a project, as `marfetch lock` does. The lock file is written only if nothing failed."""
     found = settle(client, project, read_old(project), upgrade=upgrades(project, names) if upgrade or names else ())
     for one in found:
         if one.error is not None:
@@ -31,5 +31,5 @@ def lock(client: Session, project: Project, *names: str, upgrade: bool = False) 
 
 
 def outcomes(result: list[Synced]) -> dict[str, str]:
-    """Name → outcome."""
+    """Return item name → outcome."""
     return {one.name: one.outcome for one in result}

@@ -1,5 +1,5 @@
-"""What is promised of every reader of foreign bytes: errors of marfetch's own tree with the exit codes of the contract, fit to be shown;
-no connection, no program, nothing written outside of a sandbox."""
+"""The promise that fuzzing checks for code that reads untrusted bytes: it raises only marfetch's own errors, with documented exit codes
+and printable messages. It opens no connection, starts no program, and writes nothing outside a sandbox."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from marfetch.verify.verdict import RefusalError
 
 
 class BrokenPromiseError(AssertionError):
-    """A reader of untrusted bytes broke the promise."""
+    """Code that reads untrusted bytes broke the promise."""
 
 
 @contextmanager
 def promised(*codes: int) -> Iterator[None]:
-    """Only errors of the tree with one of these exit codes may leave; they are shown once, as people and programs see them."""
+    """Allow the `with` block to raise only marfetch's errors with these exit codes. Print each error once as text and as JSON."""
     try:
         yield
     except errors.Error as error:
@@ -40,9 +40,9 @@ def promised(*codes: int) -> Iterator[None]:
 
 
 def check(error: errors.Error, codes: tuple[int, ...]) -> None:
-    """An error has a promised exit code, and can be shown in both ways."""
+    """Check that an error has an allowed exit code, and can be printed as text and as JSON."""
     if error.exit_code not in codes:
-        raise BrokenPromiseError(f"exit code {error.exit_code} ({error.code}) is none of {codes}: {error.message[:300]!r}")
+        raise BrokenPromiseError(f"exit code {error.exit_code} ({error.code}) is not one of {codes}: {error.message[:300]!r}")
     if CODES[error.code].kind != type(error).__name__ and error.code != "rate-limited":
         raise BrokenPromiseError(f"`{error.code}` is raised as {type(error).__name__}, not as {CODES[error.code].kind}")
     out, told = io.StringIO(), io.StringIO()
@@ -54,7 +54,7 @@ def check(error: errors.Error, codes: tuple[int, ...]) -> None:
     assert lines.endswith("\n")
     for line in lines.splitlines():
         assert printable(line) == line, f"control characters are shown: {line!r}"
-    assert len(lines) < 20_000, "an error that fills the screen"
+    assert len(lines) < 20_000, "the error fills the screen"
 
 
 # -- the sandbox
@@ -62,14 +62,14 @@ def check(error: errors.Error, codes: tuple[int, ...]) -> None:
 
 @cache
 def sandbox() -> Path:
-    """A directory of this process; everything that a target writes is below it."""
+    """Return a directory of this process. Targets may write only below it."""
     root = Path(tempfile.mkdtemp(prefix="fuzz-")).resolve()
     atexit.register(shutil.rmtree, root, ignore_errors=True)
     return root
 
 
 def fresh(name: str) -> Path:
-    """An empty directory in the sandbox."""
+    """Return an empty directory in the sandbox."""
     path = sandbox() / name
     if path.exists():
         shutil.rmtree(path)
@@ -83,7 +83,7 @@ _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 class _Guard:
-    """Watches what the interpreter is about to do (PEP 578) while a target runs."""
+    """An audit hook (PEP 578) that checks the actions of the interpreter while a target runs."""
 
     def __init__(self) -> None:
         self.root: str | None = None
@@ -111,7 +111,7 @@ class _Guard:
         if isinstance(path, int):
             return
         text = os.fsdecode(path)  # type: ignore[arg-type]
-        # A single name is one below the descriptor of a directory, as `place` makes them.
+        # A name without a slash is relative to an open directory, as in the package `destination`.
         inside = text.startswith(f"{self.root}/") and ".." not in text.split("/") if "/" in text else text not in ("", ".", "..")
         if not inside and text != os.devnull:
             self._refuse(f"{event} of {text!r}")
@@ -129,7 +129,7 @@ def guarded(*, programs: bool = False) -> Iterator[None]:
     """Fail the test if code in this context writes outside the sandbox, even if it catches the error.
 
     Args:
-        programs: it may try to start programs, as credential helpers are.
+        programs: whether the code may try to start programs, such as credential helpers.
     """
     if not _guard:  # an audit hook cannot be removed, so there is one per process
         _guard.append(_Guard())

@@ -11,12 +11,12 @@ from .listener import Listener
 
 
 class Proxy(Listener):
-    """An http proxy that only knows CONNECT, and that leads names to where a test wants them.
+    """An http proxy that supports only CONNECT, and connects host names to ports that the test chooses.
 
     Attributes:
-        credentials: `user:password` that it asks for; None: nothing.
-        answer: sent instead of any other response.
-        is_silent: whether it never answers at all.
+        credentials: the required `user:password`; None: no credentials are required.
+        answer: a response to send instead of all others.
+        is_silent: whether the proxy never responds.
         cuts: bytes from the server after which each tunnel is cut, in the order of the tunnels; None or missing: never.
     """
 

@@ -1,4 +1,4 @@
-"""Real programs on loopback: distribution's registry and charts for it, a Dask scheduler with workers."""
+"""Run real programs on loopback: distribution's registry, helm, and a Dask scheduler with workers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .paths import ROOT
 
 
 def run(*line: object, cwd: Path | None = None, **environment: str) -> str:
-    """Run a program to its end and give what it printed on stdout."""
+    """Run a program to its end, and return its stdout."""
     surroundings = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **environment}
     done = subprocess.run([str(word) for word in line], cwd=cwd, env=surroundings, capture_output=True, text=True, timeout=90, check=False)
     assert done.returncode == 0, f"{' '.join(map(str, line))}\n{done.stdout}{done.stderr}"
@@ -29,11 +29,11 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def distribution(program: Path, directory: Path, *, tls: str | None = None, htpasswd: str | None = None, more: str = "") -> Iterator[str]:
-    """Distribution's registry; gives `localhost:PORT`.
+    """Run distribution's registry, and yield `localhost:PORT`.
 
     Args:
-        tls: its TLS settings, as YAML; None: plain http.
-        htpasswd: a line of `user:bcrypt`; None: everybody may write.
+        tls: the registry's TLS settings, as YAML; None: plain http.
+        htpasswd: a line `user:bcrypt`; None: no login is required.
         more: further settings, as lines of YAML.
     """
     port = free_port()
@@ -61,7 +61,7 @@ def distribution(program: Path, directory: Path, *, tls: str | None = None, htpa
 
 
 def package_chart(helm: Path, directory: Path, name: str, version: str, *, values: str = "replicas: 1\n") -> Path:
-    """A chart, packaged by helm itself."""
+    """Create a chart, package it with helm, and return the path of the package."""
     source = directory / f"{name}-source"
     (source / "templates").mkdir(parents=True, exist_ok=True)
     (source / "Chart.yaml").write_text(f"apiVersion: v2\nname: {name}\nversion: {version}\nappVersion: '9.9'\n")
@@ -73,7 +73,7 @@ def package_chart(helm: Path, directory: Path, name: str, version: str, *, value
 
 @contextlib.contextmanager
 def cluster(place: Path, workers: int = 3) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """A Dask scheduler and its workers: the address, and the processes of the workers."""
+    """Run a Dask scheduler with workers. Yield its address and the processes of the workers."""
     port = free_port()
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),

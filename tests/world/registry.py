@@ -1,12 +1,13 @@
 """A registry that misbehaves on demand: it cuts, stalls, lies, throttles and redirects to wrong hosts.
 
-It looks like MAR: two ports, blobs by redirect to the second with a signed address and a double slash. Its knobs read like English:
+It looks like MAR: it has two ports, and redirects blob requests to the second port with a signed address that contains a double slash.
+Tests change its responses with knobs:
 
     registry.on("data").cuts_after(1000, times=1)
     registry.on("manifest").answers(429, retry_after="2", times=3)
     registry.on("tags").answers_with(b"<html>")
 
-`registry.asked` lists the requests. The honest registry is `marfetch.serve`; there is no third one.
+`registry.asked` lists the requests. The honest responses are those of `marfetch.serve`.
 """
 
 from __future__ import annotations
@@ -41,14 +42,14 @@ BLOCKED = (
 
 @dataclass
 class Answer:
-    """What would be sent: headers are a list, since some are sent twice."""
+    """A response. The headers are a list, because some are sent twice."""
 
     status: int
     headers: list[tuple[str, str]]
     body: bytes
     send: Callable[[socket.socket, bytes, bytes], None] | None = None
     before: bytes = b""
-    """Sent a moment before it."""
+    """Bytes to send a moment before the response."""
 
     def header(self, name: str) -> str | None:
         return next((value for key, value in self.headers if key.lower() == name.lower()), None)
@@ -61,7 +62,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Asked:
-    """One request that came in."""
+    """A received request."""
 
     kind: str
     method: str
@@ -80,8 +81,8 @@ class Knob:
 
     Attributes:
         kind: manifest, blob, data, tags, catalog, referrers, base, token, or any.
-        times: how often; None: always.
-        path: only for targets that match this expression.
+        times: how many responses to change; None: all.
+        path: change only responses to targets that match this regular expression.
     """
 
     kind: str
@@ -124,7 +125,7 @@ class Knob:
         return self._set(change, times)
 
     def answers_with(self, body: bytes, *, times: int | None = None, **headers: str) -> Knob:
-        """The honest status with another body; these headers replace the honest ones."""
+        """Send the honest status with another body. These headers replace the honest ones."""
 
         def change(answer: Answer, _: dict[str, str]) -> None:
             answer.body = body
@@ -135,7 +136,7 @@ class Knob:
         return self._set(change, times)
 
     def says(self, *, times: int | None = None, **headers: str | None) -> Knob:
-        """The honest response with these headers; None removes a header."""
+        """Send the honest response with these headers. The value None removes a header."""
 
         def change(answer: Answer, _: dict[str, str]) -> None:
             for name, value in headers.items():
@@ -144,7 +145,7 @@ class Knob:
         return self._set(change, times)
 
     def repeats(self, status: int, form: str, *, times: int | None = None) -> Knob:
-        """An error that repeats the request: `{target}`, `{query}` and `{authorization}` in its body are replaced."""
+        """Send an error that repeats parts of the request: `{target}`, `{query}` and `{authorization}` in its body are replaced."""
 
         def change(answer: Answer, headers: dict[str, str]) -> None:
             target = self.owner.last_target if self.owner is not None else ""
@@ -156,7 +157,7 @@ class Knob:
         return self._set(change, times)
 
     def has_status(self, status: int, *, times: int | None = None) -> Knob:
-        """The honest answer under another status."""
+        """Send the honest response with another status."""
 
         def change(answer: Answer, _: dict[str, str]) -> None:
             answer.status = status
@@ -182,13 +183,13 @@ class Knob:
         return self._set(change, times)
 
     def meanwhile(self, action: Callable[[], object], *, times: int | None = None) -> Knob:
-        """The honest answer; something else happens at that moment."""
+        """Call `action`, then send the honest response."""
         return self._set(lambda _answer, _headers: (action(), None)[1], times)
 
-    # -- the way it is sent
+    # -- changes to how a response is sent
 
     def sends_before(self, raw: bytes, *, times: int | None = None) -> Knob:
-        """These bytes, a moment later the honest answer, and the connection stays open."""
+        """Send these bytes and, a moment later, the honest response. Keep the connection open."""
 
         def change(answer: Answer, _: dict[str, str]) -> None:
             answer.before = raw
@@ -202,7 +203,7 @@ class Knob:
         return self._set(change, times)
 
     def cuts_after(self, size: int, *, times: int | None = None) -> Knob:
-        """The body ends early and the connection is closed, in good order."""
+        """End the body after this number of bytes, and close the connection regularly."""
 
         def send(connection: socket.socket, head: bytes, body: bytes) -> None:
             connection.sendall(head + body[:size])
@@ -211,7 +212,7 @@ class Knob:
         return self._sends(send, times)
 
     def resets_after(self, size: int, *, times: int | None = None) -> Knob:
-        """A TCP reset in mid-body."""
+        """Reset the TCP connection after this number of bytes of the body."""
 
         def send(connection: socket.socket, head: bytes, body: bytes) -> None:
             connection.sendall(head + body[:size])
@@ -221,7 +222,7 @@ class Knob:
         return self._sends(send, times)
 
     def resets_at_once(self, *, times: int | None = None) -> Knob:
-        """A TCP reset before the first byte."""
+        """Reset the TCP connection before the first byte."""
 
         def send(connection: socket.socket, _head: bytes, _body: bytes) -> None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -233,7 +234,7 @@ class Knob:
         return self._sends(lambda _connection, _head, _body: None, times)
 
     def stalls_after(self, size: int, *, times: int | None = None) -> Knob:
-        """So many bytes of the body come, then nothing, and the connection stays open."""
+        """Send this number of bytes of the body, then nothing more. Keep the connection open."""
 
         def send(connection: socket.socket, head: bytes, body: bytes) -> None:
             connection.sendall(head + body[:size])
@@ -245,7 +246,7 @@ class Knob:
         return self._sends(lambda connection, _head, _body: self._hold(connection), times)
 
     def drips(self, piece: int = 1, every: float = 0.1, *, headers: bool = False, times: int | None = None) -> Knob:
-        """So many bytes at a time, of the body or of everything."""
+        """Send `piece` bytes every `every` seconds: only the body or, with `headers`, the whole response."""
 
         def send(connection: socket.socket, head: bytes, body: bytes) -> None:
             whole = head + body if headers else body
@@ -272,7 +273,7 @@ class Knob:
         return self._sends(send, times)
 
     def sends_endlessly(self, piece: bytes, *, times: int | None = None) -> Knob:
-        """The honest headers without a length, then this piece again and again."""
+        """Send the honest headers without a length, then repeat this piece endlessly."""
 
         def send(connection: socket.socket, head: bytes, _body: bytes) -> None:
             connection.sendall(re.sub(rb"(?i)content-length: \d+\r\n", b"", head))
@@ -283,7 +284,7 @@ class Knob:
         return self._sends(send, times)
 
     def loses_the_end(self, how: str, *, chunked: bool = True, times: int | None = None) -> Knob:
-        """The whole body, chunked but without the last chunk, or without any length; then the connection is closed, reset, or silent.
+        """Send the whole body, chunked without the last chunk, or without any length. Then close or reset the connection, or stay silent.
 
         Args:
             how: `closes`, `resets` or `stalls`.
@@ -301,7 +302,7 @@ class Knob:
         return self._sends(send, times)
 
     def sends_chunked(self, body: bytes, *, times: int | None = None) -> Knob:
-        """Another body, chunked, so that no length is announced."""
+        """Send another body in chunks, so that no length is announced."""
 
         def send(connection: socket.socket, head: bytes, _body: bytes) -> None:
             head = re.sub(rb"(?i)content-length: \d+\r\n", b"Transfer-Encoding: chunked\r\n", head)
@@ -325,10 +326,10 @@ class Registry:
     """A registry on two loopback ports.
 
     Args:
-        layout: what it serves when nothing is twisted.
-        context: for https on both ports.
-        names: its names are under this host in the layout, whatever the ports are.
-        redirect: answer blobs by redirect to the data port, as MAR does.
+        layout: the content of the honest responses.
+        context: the TLS settings for https on both ports; None: http.
+        names: the host in the layout's names to serve.
+        redirect: redirect blob requests to the data port, as MAR does.
     """
 
     def __init__(self, layout: Layout, *, names: Host, context: ssl.SSLContext | None = None, redirect: bool = True) -> None:
@@ -343,7 +344,7 @@ class Registry:
         self.blobs: dict[str, bytes] = {}
         self.page_size: int | None = None
         self.page_style = "relative"
-        self.listed: list[str] | None = None  # replaces the honest catalog
+        self.listed: list[str] | None = None  # the repositories in the catalog, instead of the honest ones
         self.catalog_etag: str | None = None
         self.referrers = "api"
         self.signature = (
@@ -352,7 +353,7 @@ class Registry:
         self.expired: set[str] = set()
         self.token: str | None = None
         self.basic: str | None = None
-        self.challenge: str | None = None  # each line is a header
+        self.challenge: str | None = None  # `WWW-Authenticate` headers, one per line
         self.data_origin: str | None = None
         self.last_target = ""
         self.ended = threading.Event()
@@ -362,7 +363,7 @@ class Registry:
         self.port, self.data_port = (server.server_address[1] for server in self._servers)
         self._threads = [threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True) for server in self._servers]
 
-    # -- for tests
+    # -- methods for tests
 
     @property
     def scheme(self) -> str:
@@ -377,7 +378,7 @@ class Registry:
         return f"127.0.0.1:{self.data_port}"
 
     def on(self, kind: str, path: str | None = None) -> Knob:
-        """A knob for requests of this kind."""
+        """Return a knob that changes the responses to requests of this kind."""
         knob = Knob(kind, path, owner=self)
         self.knobs.append(knob)
         return knob
@@ -388,7 +389,7 @@ class Registry:
         self.asked.clear()
 
     def kinds(self) -> list[str]:
-        """The kinds of the requests that came in, in their order."""
+        """Return the kinds of the received requests, in order."""
         with self._guard:
             return [asked.kind for asked in self.asked]
 
@@ -398,7 +399,7 @@ class Registry:
         return descriptor
 
     def add_artifact(self, repository: str, tag: str, *files: tuple[str | None, bytes], **more: Any) -> Descriptor:
-        """An artifact of files; returns what its manifest is."""
+        """Add an artifact with these files, and return the descriptor of its manifest."""
         layers = []
         for title, data in files:
             layer = descriptor_json(self.add_blob(data))
@@ -416,7 +417,7 @@ class Registry:
         return self.add_manifest(repository, tag, json.dumps(document).encode())
 
     def add_manifest(self, repository: str, tag: str, raw: bytes, media_type: str | None = None) -> Descriptor:
-        """A manifest with exactly these bytes, under its tag and its digest; it need not be one."""
+        """Add exactly these bytes as a manifest, under the tag and the digest. They need not be a valid manifest."""
         if media_type is None:
             try:
                 media_type = json.loads(raw)["mediaType"]
@@ -443,7 +444,7 @@ class Registry:
             thread.join(10)
             server.server_close()
 
-    # -- the honest answers
+    # -- the honest responses
 
     def kind_of(self, port: int, target: str) -> str:
         path = target.partition("?")[0]
@@ -669,7 +670,7 @@ class Registry:
                 with contextlib.suppress(OSError):
                     super().finish()
                 if registry._context is not None:
-                    self.request.close()  # the server only knows the socket below
+                    self.request.close()  # also close the socket under TLS, because the server knows only that one
 
             def log_message(self, *_: object) -> None:
                 pass

@@ -33,7 +33,7 @@ CLASSES: dict[str, str] = {
 
 ROWS: dict[str, str] = {
     "N01": "the connection closes in the middle of a body, at every try",
-    "N02": "the same, once",
+    "N02": "the connection closes in the middle of a body, once",
     "N03": "a TCP reset in the middle of a body, which can be resumed by a range",
     "N04": "the server ignores the range and returns 200 with the whole body",
     "N05": "a 206 with a wrong start, without or with a multipart `Content-Range`, or with other bytes",
@@ -128,7 +128,7 @@ ROWS: dict[str, str] = {
 }
 
 
-def row(id: str, happens: str, does: str, *, code: int | tuple[int, ...] | None = None) -> pytest.MarkDecorator:  # noqa: A002 - it is one
+def row(id: str, happens: str, does: str, *, code: int | tuple[int, ...] | None = None) -> pytest.MarkDecorator:  # noqa: A002 - the argument is the id of a row
     """Mark a test as the proof of a row. A test may prove several rows, and a row may have several tests.
 
     All arguments must be constants, because the documentation is generated without running the tests.

@@ -1,4 +1,4 @@
-"""`marfetch serve` as a process, alone or in the world of faults, and requests to it."""
+"""Run `marfetch serve` as a process, alone or in a fault test, and send requests to it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .world import Ended, World, tree
 
 
 class Got(NamedTuple):
-    """An answer: headers with names in lower case."""
+    """A response. The names of the headers are in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -29,7 +29,7 @@ class Got(NamedTuple):
 
     @property
     def code(self) -> str:
-        """The code of the specification's error document."""
+        """The code in the error document (distribution-spec, "Error Codes")."""
         assert self.headers["content-type"] == "application/json"
         (error,) = self.json["errors"]
         assert error["message"]
@@ -67,14 +67,14 @@ class Command:
         return int(self.first.rpartition(":")[2])
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, str, str]:
-        """Exit code, and what else was said on stdout and stderr."""
+        """Send a signal, and return the exit code and the remaining output on stdout and stderr."""
         self.process.send_signal(number)
         out, err = self.process.communicate(timeout=30)
         return self.process.returncode, out, err
 
 
 class Serving:
-    """A layout that is served, until the context ends; then everything is looked through, as after any command."""
+    """Serves a layout until the end of the context. Then checks output and files, as after any command in a fault test."""
 
     def __init__(self, world: World, path: Path, *arguments: str) -> None:
         self._world = world
@@ -95,11 +95,11 @@ class Serving:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port of the registry."""
         return int(self.first.rpartition(":")[2])
 
     def end(self, number: signal.Signals = signal.SIGTERM, *, within: float = 60) -> Ended:
-        """Tell it to end, and look through what it has left."""
+        """Send a signal, wait for the end of the process, and check its output and files."""
         if self.ended is not None:
             return self.ended
         started = time.monotonic()
@@ -136,15 +136,15 @@ class Serving:
     # -- asking
 
     def ask(self, target: str, method: str = "GET", **headers: str) -> Got:
-        """One request on a connection of its own."""
+        """Send a request on a new connection, and return the response."""
         return ask(self.port, target, method, **headers)
 
     def connect(self) -> socket.socket:
-        """A connection on which nothing was said yet."""
+        """Open a connection without sending anything."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=60)
 
     def raw(self, data: bytes) -> bytes:
-        """Everything that is answered to some bytes, until the connection ends."""
+        """Send these bytes, and return everything that arrives before the connection ends."""
         with self.connect() as asking:
             with contextlib.suppress(ConnectionError):
                 asking.sendall(data)

@@ -1,4 +1,4 @@
-"""An artifact with signatures in the look-alike."""
+"""An artifact in the test registry, with functions to sign it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .registry import Registry
 from .signing import Authority, cose, payload
 
 AT: Final = "2026-11-23T20:00:00Z"
-"""A moment in which everything is valid."""
+"""A time at which all test certificates and signatures are valid."""
 REPOSITORY: Final = "signed/thing"
 SIGNATURE: Final = "application/vnd.cncf.notary.signature"
 
 
 class Signed:
-    """An artifact in the look-alike, and how signatures get there."""
+    """An artifact in the test registry. Its methods push signatures and lifecycle marks."""
 
     def __init__(self, mar: Registry, authority: Authority) -> None:
         self.mar = mar
@@ -34,7 +34,7 @@ class Signed:
         return cose(self.authority.signer(**options), payload(self.artifact))
 
     def sign(self, envelope: bytes | None = None, *, media_type: str = "application/cose", old: bool = False, **changes: Any) -> Descriptor:
-        """Push a signature; changes go to its manifest."""
+        """Push a signature. `changes` are fields of its manifest."""
         data = self.good() if envelope is None else envelope
         layer = {"mediaType": media_type, "digest": str(Digest.of(data)), "size": len(data)}
         self.mar.add_blob(data)
@@ -55,7 +55,7 @@ class Signed:
         return self.mar.add_manifest(REPOSITORY, f"signature-{self.number}", raw)
 
     def mark(self, ends: str, *, created: str = "2026-01-01T00:00:00Z", subject: Descriptor | None = None) -> Descriptor:
-        """A lifecycle mark."""
+        """Push a lifecycle mark."""
         notes = {END_OF_LIFE: ends, "org.opencontainers.image.created": created}
         self.mar.add_blob(b"{}")
         return self.mar.add_artifact(

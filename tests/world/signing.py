@@ -1,6 +1,6 @@
-"""Signers for tests: certificates, envelopes, timestamps and revocation lists, right or with one thing wrong.
+"""Create certificates, envelopes, timestamps and revocation lists for tests, either valid or with a single error.
 
-Made with other libraries than the ones that check them: cbor2 and asn1crypto, never marfetch's own readers.
+They are made with cbor2 and asn1crypto, not with marfetch's own parsers, which they test.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ CURVES = {"secp256r1": ec.SECP256R1(), "secp384r1": ec.SECP384R1(), "secp521r1":
 
 @cache
 def new_key(kind: int | str = "secp256r1", number: int = 0) -> Any:
-    """A key of this size or curve; keys take long to make, so the same number gives the same key within a run."""
+    """Return a key of this size or curve. Creating a key is slow, so equal arguments return the same key."""
     del number
     return rsa.generate_private_key(65537, kind) if isinstance(kind, int) else ec.generate_private_key(CURVES[kind])
 
@@ -58,7 +58,7 @@ def name(attributes: Mapping[str, str] | Sequence[tuple[str, str]]) -> x509.Name
 
 @dataclass
 class Identity:
-    """A certificate with its key, and those above it."""
+    """A certificate with its key, and the certificates above it."""
 
     key: Any
     certificate: x509.Certificate
@@ -96,7 +96,7 @@ def issue(
     ocsp: str | None = None,
     more: Sequence[tuple[x509.ExtensionType, bool]] = (),
 ) -> Identity:
-    """A certificate; without an issuer it is self-signed."""
+    """Issue a certificate. Without an issuer, it is self-signed."""
     key = key or new_key("secp256r1", 0 if ca else 1)
     subject_name = name({"CN": subject, **SUBJECT} if isinstance(subject, str) else subject)
     builder = (
@@ -130,7 +130,7 @@ def issue(
 
 @dataclass
 class Authority:
-    """A signing root with an intermediate, and a timestamping one."""
+    """A root certificate for signing with an intermediate certificate, and a root certificate for timestamps."""
 
     root: Identity = field(default_factory=lambda: issue("Test Root", ca=True))
     middle: Identity = field(init=False)
@@ -149,7 +149,7 @@ class Authority:
         )
 
     def write(self, directory: Path) -> Path:
-        """Stores `ca:test`, `signingAuthority:test` and `tsa:test` below the directory."""
+        """Write the trust stores `ca:test`, `signingAuthority:test` and `tsa:test` below the directory."""
         for kind, root in (("ca", self.root), ("signingAuthority", self.root), ("tsa", self.tsa_root)):
             store = directory / "x509" / kind / "test"
             store.mkdir(parents=True)
@@ -158,7 +158,7 @@ class Authority:
 
 
 def policy(**changes: Any) -> dict[str, Any]:
-    """A policy document with one statement; changes go to the statement."""
+    """Return a trust policy with one statement. `changes` are fields of the statement."""
     statement: dict[str, Any] = {
         "name": "test",
         "registryScopes": ["*"],
@@ -198,11 +198,11 @@ def cose(
     encoded: bytes | None = None,
     stamp: Stamp | None = None,
 ) -> bytes:
-    """A COSE envelope.
+    """Return a COSE envelope.
 
     Args:
-        protected: headers that are added or changed; `drop` removes some.
-        encoded: the whole protected header as bytes; replaces the other arguments.
+        protected: protected headers to add or change; `drop` removes headers.
+        encoded: the whole protected header as bytes, instead of `protected` and `drop`.
     """
     header = {1: ALGORITHMS.get(signer.kind, ("", -7))[1], 2: [f"{N}signingScheme"], 3: PAYLOAD_TYPE, f"{N}signingScheme": "notary.x509", f"{N}signingTime": cbor2.CBORTag(1, int(NOW.timestamp()) - 3600)}  # fmt: skip
     header = {key: value for key, value in {**header, **(protected or {})}.items() if key not in drop}
@@ -231,7 +231,7 @@ def jws(
     stamp: Stamp | None = None,
     members: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """A JWS envelope."""
+    """Return a JWS envelope."""
     head = {"alg": ALGORITHMS.get(signer.kind, ("ES256", 0))[0], "crit": [f"{N}signingScheme"], "cty": PAYLOAD_TYPE, f"{N}signingScheme": "notary.x509", f"{N}signingTime": "2026-11-23T19:00:00Z"}  # fmt: skip
     head = {key: value for key, value in {**head, **(protected or {})}.items() if key not in drop}
     first, second = url64(encoded if encoded is not None else json.dumps(head).encode()), url64(content)
@@ -247,7 +247,7 @@ def jws(
 
 @dataclass
 class Stamp:
-    """How a timestamp is made; the defaults are right."""
+    """Options for creating a timestamp. The defaults give a valid timestamp."""
 
     tsa: Identity
     time: datetime = NOW - timedelta(hours=1)
@@ -262,7 +262,7 @@ class Stamp:
     version: str = "v3"
 
     def answer(self, asked: Any) -> bytes:
-        """What an authority answers to a request (RFC 3161), for now."""
+        """Return an authority's response to a request (RFC 3161), with the current time."""
         self.digest = asked["message_imprint"]["hash_algorithm"]["algorithm"].native
         token = self.token(b"", imprint=asked["message_imprint"]["hashed_message"].native, nonce=asked["nonce"].native)
         status = tsp.PKIStatusInfo({"status": "granted"})

@@ -1,7 +1,7 @@
-"""One process that pulls and pulls: `python -m tests.world.soaking REGISTRY DATA_HOST DIRECTORY BATCHES SIZE [anew|again]`.
+"""A process that pulls many batches: `python -m tests.world.soaking REGISTRY DATA_HOST DIRECTORY BATCHES SIZE [anew|again]`.
 
-Before the first batch and after each it prints one JSON line: how many artifacts it has pulled so far, and what it holds. With `anew` every batch has a client
-of its own, as in a service that lives long; otherwise one client does it all. With `again` it then pulls all of them once more.
+Before the first batch and after each batch, it prints a JSON line with the number of pulled artifacts, the memory, the open files and the
+threads. With `anew`, every batch uses a new session; otherwise one session pulls all. With `again`, it pulls all artifacts a second time.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ JOBS = 4
 
 
 def held() -> dict[str, int]:
-    """KiB of memory, open descriptors and threads of this process."""
+    """Return the memory in KiB, the open file descriptors and the threads of this process."""
     gc.collect()
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return {
         "memory": pages * os.sysconf("SC_PAGE_SIZE") >> 10,
-        "descriptors": len(os.listdir("/proc/self/fd")),  # noqa: PTH208 - a Path of it would be one more object each time
+        "descriptors": len(os.listdir("/proc/self/fd")),  # noqa: PTH208 - a `Path` would allocate more objects and change the measured memory
         "threads": threading.active_count(),
     }
 

@@ -1,4 +1,4 @@
-"""A registry that throttles and records the time of every request, so that tests need not trust the client.
+"""A registry that throttles and records the time of every request, so that tests do not depend on what the client reports.
 
 It answers a number of requests, then throttles all requests until the end of a pause, then answers again. It records when each
 request came, whether it came during a pause, and how many requests were open.
@@ -22,7 +22,7 @@ from .registry import Answer, Registry
 
 JOBS = 8
 FILES = 24
-"""Artifacts of each registry."""
+"""The number of artifacts in each registry."""
 FORMS = ("seconds", "date", "nothing")
 
 
@@ -34,9 +34,9 @@ class Came:
         at: seconds on the monotonic clock.
         told: whether it came during a pause.
         together: number of open requests, this one included.
-        answered: how many had been answered since the last pause ended.
-        pauses: how many pauses had begun.
-        target: what it asked for.
+        answered: number of requests answered since the last pause ended.
+        pauses: number of pauses that had begun.
+        target: the request target.
     """
 
     at: float
@@ -51,15 +51,15 @@ class Throttling(Registry):
     """Throttles the registry's own port.
 
     Args:
-        after: requests that are answered before the first pause begins; each further one begins with the first request after the last.
-        pauses: how many pauses there are in all.
-        seconds: the length of each.
-        form: how it is said: `seconds`, `date` or `nothing`.
-        says: replaces the true length in the response.
+        after: number of requests that are answered before the first pause. Each further pause begins with the first request after the last.
+        pauses: total number of pauses.
+        seconds: the length of each pause.
+        form: the form of `Retry-After`: `seconds`, `date` or `nothing`.
+        says: the value of `Retry-After`, instead of the true length.
         status: 429 or 503.
         gather: number of waiting requests, beyond the answered ones, that starts the first pause. All are throttled at once, so that
             no other request is open when the pause begins.
-        takes: seconds that an honest answer takes, so that requests can be seen side by side.
+        takes: duration of an honest response in seconds, so that concurrent requests overlap.
     """
 
     def __init__(
@@ -83,21 +83,21 @@ class Throttling(Registry):
         self._says, self._gather, self._takes = says, gather, takes
         self._allowance = after
         self._active = self._answered = self._waiting = 0
-        self._ends_at = 0.0  # on the wall, for dates
+        self._ends_at = 0.0  # wall-clock time, for dates
         self._held: dict[str, threading.Event] = {}
         self._state = threading.Condition()
 
     def holds(self, part: str) -> threading.Event:
-        """Answers to what has this in its target come when the event is set."""
+        """Delay the responses to targets that contain `part` until the returned event is set."""
         return self._held.setdefault(part, threading.Event())
 
     @property
     def while_told(self) -> list[Came]:
-        """Requests that came during a pause."""
+        """Return the requests that came during a pause."""
         return [one for one in self.came if one.told]
 
     def after_pause(self, number: int = 1) -> list[Came]:
-        """Requests that came after the end of a pause and before the next one."""
+        """Return the requests that came after the end of a pause and before the next one."""
         return [one for one in self.came if one.pauses == number and not one.told]
 
     def _answer(self, kind: str, target: str, headers: dict[str, str]) -> Answer:
@@ -154,15 +154,15 @@ class Throttling(Registry):
 
 
 Throttles = Callable[..., Throttling]
-"""`throttling(after=3, seconds=2, …)`: a registry with artifacts `aks/busy0:1` … that throttles like that."""
+"""`throttling(after=3, seconds=2, …)` starts a registry that throttles in this way, with the artifacts `aks/busy0:1` and so on."""
 
 
 @contextmanager
 def throttles(layout: Layout, context: Callable[[], ssl.SSLContext | None] = lambda: None) -> Iterator[Throttles]:
-    """Yield a function that starts such registries; they end with the context.
+    """Yield a function that starts such registries. They stop at the end of the context.
 
     Args:
-        context: gives the settings of each, for https; None: by http.
+        context: returns the TLS settings of each registry; None for http.
     """
     with ExitStack() as stack:
 
@@ -180,7 +180,7 @@ def refs(*numbers: int) -> list[str]:
 
 
 def ramps_up(registry: Throttling, processes: int = 1) -> None:
-    """After each pause there is one request of each process, and only what was answered lets more in."""
+    """Check that after each pause every process sends one request, and more only after responses."""
     for number in range(1, len(registry.ends) + 1):
         for one in registry.after_pause(number):
             assert one.together <= processes + one.answered, (number, one)

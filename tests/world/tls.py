@@ -8,13 +8,13 @@ from typing import Final
 import trustme
 
 DATA_NAME: Final = "eastus.data.mcr.microsoft.com"
-"""A name of MAR's data hosts."""
+"""The name of one of MAR's data hosts."""
 OFFICIAL: Final = ("mcr.microsoft.com", "*.data.mcr.microsoft.com", "mcr.azure.cn", "*.data.mcr.azure.cn")
-"""The names that a certificate of MAR has."""
+"""The host names in the certificate for the fake MAR."""
 
 
 def server_context(certificate: trustme.LeafCert) -> ssl.SSLContext:
-    """The settings of a server with this certificate."""
+    """Return the TLS settings of a server with this certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     certificate.configure_cert(context)
     return context

@@ -1,7 +1,6 @@
 """The real tools that tests and benchmarks use, built from the Go module proxy or taken from npm into `.tools/`, pinned by version and checksum.
 
-`python tests/world/tools.py` builds what is missing; tests ask `find` and skip, visibly, where a tool is not there. With `CI=true` a
-missing tool is a failure.
+`python tests/world/tools.py` builds missing tools. Tests that do not `find` a tool are skipped. With `CI=true`, they fail.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ TOOLS = ROOT / ".tools"
 
 @dataclass(frozen=True)
 class Tool:
-    """A program and where its source is.
+    """A program and its source.
 
     Attributes:
-        sum: the checksum of the module's source, as `go mod download` tells it.
+        sum: the checksum of the module's source, as `go mod download` prints it.
         package: the program, relative to the module.
     """
 
@@ -59,20 +58,20 @@ ALL = (
         ".",
     ),
 )
-"""What comes from the Go module proxy."""
+"""Tools that are built from sources of the Go module proxy."""
 
 OWN = {"semver-oracle": ROOT / "tests/oracle", "delay": ROOT / "benchmarks/delay"}
-"""Programs of this project: a question to the library that Helm uses, and a forwarder that makes a link longer."""
+"""Go programs of this project: one evaluates ranges with the library that Helm uses, and one forwards connections with a delay."""
 
 
 NODE = {
     "axe-core": ("4.14.1", "sha512-FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ=="),
     "pyright": ("1.1.414", "sha512-FPZZb51jepDX4eP7TEYDeNFtmE3WgwkkEcJpvH3/QmUSsj0EAy3LXu+xB4T/FWDejtsXlCfFr/rbWFjwuwuXww=="),
 }
-"""Programs of npm, for Node.js: name → version and checksum."""
+"""npm packages for Node.js: name → version and checksum."""
 
 SCRIPTS = {"axe-core": "axe.min.js"}
-"""Of these, what runs in a web page: name → file of the package."""
+"""npm packages that run in a web page: name → file in the package."""
 
 SYSTEM = {
     "chromium": "chromium",
@@ -83,11 +82,11 @@ SYSTEM = {
     "wrk": "wrk",
     "zsh": "zsh",
 }
-"""Programs that come with the system: name → Debian's package. `python tests/world/tools.py --system` prints the packages that are missing."""
+"""Programs of the operating system: name → Debian package. `python tests/world/tools.py --system` prints the missing packages."""
 
 
 def find(name: str) -> Path | None:
-    """The path of a tool, or None where it has not been built or installed."""
+    """Return the path of a tool, or None if it is not built or installed."""
     if name in SYSTEM:
         there = shutil.which(name)
         return Path(there) if there is not None else None
@@ -99,7 +98,7 @@ def find(name: str) -> Path | None:
 
 
 def missing(name: str) -> str:
-    """Why a test is skipped, with the command that gets the tool."""
+    """Return the reason for skipping a test, with the command that installs the tool."""
     if name in SYSTEM:
         return f"`{name}` is not here: apt-get install {SYSTEM[name]}"
     return f"the real tool `{name}` is not in .tools/: run `make tools`{' (needs Node.js with npm)' if name in NODE else ''}"
@@ -132,7 +131,7 @@ def _compile(name: str, source: Path, package: str, environment: dict[str, str])
 
 
 def _build(tool: Tool, environment: dict[str, str]) -> None:
-    """By way of a scratch module: some module paths cannot be asked for by `go install`."""
+    """Build a tool in a temporary module, because `go install` does not support some module paths."""
     versioned = f"{tool.module}@{tool.version}"
     with tempfile.TemporaryDirectory(prefix="marfetch-tools-") as scratch:
         directory = Path(scratch)
@@ -145,7 +144,7 @@ def _build(tool: Tool, environment: dict[str, str]) -> None:
 
 
 def _install(name: str) -> None:
-    """A program of npm; nothing of its own is run while it is installed."""
+    """Install a program with npm, without running its install scripts."""
     version, checksum = NODE[name]
     place = TOOLS / f".{name}"
     shutil.rmtree(place, ignore_errors=True)
@@ -166,7 +165,7 @@ def _install(name: str) -> None:
 
 
 def main() -> None:
-    """Build what is missing or of another version."""
+    """Build the tools that are missing or have another version."""
     wanted = set(sys.argv[1:])
     if wanted == {"--system"}:
         print(*(package for name, package in SYSTEM.items() if shutil.which(name) is None))
@@ -181,7 +180,7 @@ def main() -> None:
     todo = [name for name in stamps if not _is_current(name, stamps[name]) and (not wanted or name in wanted)]
     if set(todo) - set(NODE) and shutil.which("go") is None:
         sys.exit("`make tools` builds from source and needs Go 1.26 or newer (https://go.dev/dl); without the tools their tests skip")
-    # The sources stay below the checkout and go when everything is built; Go's build cache is the user's.
+    # Keep the sources below the checkout, and delete them after the build. Go's build cache is the user's.
     modules = TOOLS / ".modules"
     environment = {**os.environ, "GOMODCACHE": str(modules), "GOFLAGS": "-modcacherw", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
     by_name = {tool.name: tool for tool in ALL}

@@ -29,7 +29,7 @@ def unpack(out: Path, data: bytes, expected: ExpectedChart | None = None, *, for
 
 
 def all_known(_: Set[str]) -> Set[str]:
-    """Allow replacing all files: these tests are about how, and `destination/test_created.py` is about which."""
+    """Allow replacing all files, because the tests in `destination/test_created.py` check which files may be replaced."""
     return frozenset()
 
 
@@ -39,7 +39,7 @@ def state(out: Path, data: bytes, expected: ExpectedChart | None = None) -> Outp
 
 
 def seen(place: Path) -> dict[str, bytes | None]:
-    """Everything below a directory: path → bytes, None for a directory; links are what they are."""
+    """Return everything below a directory as path → content, without following links. The content of a directory is None."""
     return {
         str(path.relative_to(place)): bytes(path.readlink()) if path.is_symlink() else None if path.is_dir() else path.read_bytes()
         for path in sorted(place.rglob("*"))
@@ -47,10 +47,10 @@ def seen(place: Path) -> dict[str, bytes | None]:
 
 
 def fetch(client: Session, *references: str, destination: Path, untar: str | None = "", **more: Any) -> Pulled:
-    """Pull these references, and unpack what is an archive.
+    """Pull these references, and unpack archives.
 
     Args:
-        untar: None: keep archives as they are.
+        untar: the directory to unpack into; None: do not unpack archives.
     """
     wanted = [Wanted(Reference.parse(reference)) for reference in references]
     return pull(client, wanted, PullOptions(destination, untar=None if untar is None else Path(untar), **more))

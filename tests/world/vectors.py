@@ -1,4 +1,4 @@
-"""The vectors for signatures (`fixtures/trust`)."""
+"""The test vectors for signatures (`fixtures/trust`)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CASES: Final[dict[str, dict[str, Any]]] = {case["name"]: case for case in VECTOR
 
 
 def write_stores(root: Path) -> Path:
-    """Write the trust stores that the cases are verified with."""
+    """Write the trust stores for the test vectors."""
     for store, file in VECTORS["stores"].items():
         directory = root / "x509" / store.replace(":", "/")
         directory.mkdir(parents=True)

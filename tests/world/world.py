@@ -4,8 +4,7 @@
     ended.failed(7, "cut", "1000 of 5000 bytes", requests=6)
     world.recovers("pull", "aks/foo:1", made={"foo.bin": data})
 
-After each command everything is looked through, whatever the test asks about besides (`World._sweep`): files, cache, what was printed,
-who was asked, memory.
+After each command, `World.sweep` checks the files, the cache, the output, the contacted hosts and the memory, in every test.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ from .registry import Asked, Knob, Registry
 
 LAUNCHER: Final = Path(__file__).parent / "launcher.py"
 BRIEF: Final = {"FIRST_WAIT": 0.01, "LONGEST_WAIT": 0.05}
-"""Limits under which waits before a new try are short; everything else has its time, also on a busy machine."""
+"""Limits that shorten the waits before retries. All other limits are the real ones, so that tests also pass on a busy machine."""
 MOST_MEMORY: Final = 300 << 20
-"""Bytes that a command may hold, whatever is sent to it."""
+"""Maximum memory of a command in bytes, whatever a server sends."""
 STEERING: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 """Characters that must never be printed, because they control a terminal or reorder text."""
 PARTIAL: Final = re.compile(r"\.marfetch-.*", re.IGNORECASE)
@@ -42,7 +41,7 @@ PARTIAL: Final = re.compile(r"\.marfetch-.*", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Entry:
-    """A file, a directory or a link as it is at a moment."""
+    """The state of a file, a directory or a link."""
 
     mode: int
     changed: int
@@ -50,7 +49,7 @@ class Entry:
 
     @classmethod
     def of(cls, path: Path) -> Entry:
-        """What is at this path."""
+        """Return the state of the path."""
         found = path.lstat()
         if stat.S_ISLNK(found.st_mode):
             return cls(found.st_mode, 0, f"-> {path.readlink()}")
@@ -61,12 +60,12 @@ class Entry:
 
     @property
     def is_directory(self) -> bool:
-        """Whether it is one."""
+        """Whether this is a directory."""
         return stat.S_ISDIR(self.mode)
 
 
 def tree(root: Path) -> dict[str, Entry]:
-    """Everything below a directory, by relative path; nothing is followed."""
+    """Return the state of everything below a directory, by relative path, without following links."""
     found = {}
     for directory, names, files in os.walk(root):
         for name in (*names, *files):
@@ -76,7 +75,7 @@ def tree(root: Path) -> dict[str, Entry]:
 
 
 def sha256(data: bytes) -> str:
-    """The digest of these bytes, as `Ended.files` has it."""
+    """Return the SHA-256 of these bytes in hex, as in `Ended.files`."""
     return hashlib.sha256(data).hexdigest()
 
 
@@ -85,12 +84,12 @@ class Ended:
     """A finished command, with its output and the files it left.
 
     Attributes:
-        files: files in the directory of the command that were not there before, or not like that: path → SHA-256.
-        partial: what the cache keeps of blobs that are not whole: path below the cache → size.
-        asked: requests that came in at the registry.
-        contacts: who was connected to, and whose name was to be resolved.
-        peak: bytes of memory that it held at most.
-        received: bytes that it has read from servers, headers included.
+        files: new and changed files in the directory of the command: path → SHA-256.
+        partial: partial blobs in the cache: path below the cache → size.
+        asked: the requests that the registry received.
+        contacts: the hosts that were connected to, and the names that were looked up.
+        peak: the peak memory in bytes.
+        received: number of bytes received from servers, including headers.
     """
 
     words: tuple[str, ...]
@@ -114,7 +113,7 @@ class Ended:
 
     @property
     def document(self) -> dict[str, Any]:
-        """The one JSON object on stdout."""
+        """The JSON object on stdout."""
         lines = self.out.splitlines()
         assert len(lines) == 1, self
         document: dict[str, Any] = json.loads(lines[0])
@@ -122,28 +121,28 @@ class Ended:
 
     @property
     def error(self) -> dict[str, Any]:
-        """The error of the JSON object."""
+        """The error in the JSON object."""
         error: dict[str, Any] = self.document["error"]
         return error
 
     @property
     def failures(self) -> list[dict[str, Any]]:
-        """What failed of several references, in their order."""
+        """The errors of the references that failed, in order."""
         failures: list[dict[str, Any]] = self.document["data"]["failed"]
         return failures
 
     @property
     def kinds(self) -> list[str]:
-        """The kinds of the requests that came in, in their order."""
+        """The kinds of the requests that the registry received, in order."""
         return [asked.kind for asked in self.asked]
 
     def succeeded(self, *, made: Mapping[str, bytes] | None = None, requests: int | None = None, within: float | None = None) -> Ended:
         """Check that the exit code is 0.
 
         Args:
-            made: exactly these files are new; None: whatever the registry has.
-            requests: at most so many came in.
-            within: seconds that it took at most.
+            made: the new files; None: any files.
+            requests: the maximum number of requests.
+            within: the maximum duration in seconds.
         """
         assert self.returncode == 0, self
         self._check(made, requests, within)
@@ -161,11 +160,11 @@ class Ended:
         """Check that the command failed with this exit code.
 
         Args:
-            code: `error.code`, where `--json` was given.
-            gist: what the message or its hint says, whatever the case.
-            made: exactly these files are new; None: none at all.
-            requests: at most so many came in.
-            within: seconds that it took at most.
+            code: the expected `error.code`, for a command with `--json`.
+            gist: texts that the message or the hint must contain, ignoring case.
+            made: the new files; None: no files.
+            requests: the maximum number of requests.
+            within: the maximum duration in seconds.
         """
         assert self.returncode == exit_code, self
         assert "error: " in self.err, self
@@ -176,7 +175,7 @@ class Ended:
             assert self.error["exitCode"] == exit_code, self
             said += f"{self.error['message']} {self.error['hint']}"
         for words in gist:
-            assert words.lower() in said.lower(), f"`{words}` is not said: {self}"
+            assert words.lower() in said.lower(), f"`{words}` is not in the message: {self}"
         self._check(made or {}, requests, within)
         return self
 
@@ -191,16 +190,16 @@ class Ended:
 
 @dataclass
 class World:
-    """A misbehaving registry, and marfetch beside it.
+    """The environment of a fault test: a registry that can misbehave, and marfetch as a process.
 
     Attributes:
-        root: holds all that a command may touch: `here`, where it runs, `cache`, `home`, `tmp`, and `outside`, which must stay unchanged.
-        environment: variables of a command besides the usual ones; None removes a variable.
-        allowed: `host:port` that may be connected to; IPv6 without brackets.
-        names: names that may be resolved.
-        secrets: what must never be shown or stored.
-        programs: that may be started.
-        patience: limits of `marfetch.remote.limits` that the commands get; by default only the waits before a new try are short.
+        root: the directory with `here` (the current directory of commands), `cache`, `home`, `tmp`, and `outside`, which must not change.
+        environment: additional environment variables; None removes a variable.
+        allowed: the allowed connections, as `host:port`; IPv6 addresses have no brackets.
+        names: the host names that may be looked up.
+        secrets: texts that must never be shown or stored.
+        programs: the programs that may be started.
+        patience: replaced constants of `marfetch.remote.limits`. By default, only the waits before retries are shortened.
     """
 
     registry: Registry
@@ -223,22 +222,22 @@ class World:
 
     @property
     def here(self) -> Path:
-        """Where commands run."""
+        """The current directory of commands."""
         return self.root / "here"
 
     @property
     def cache(self) -> Path:
-        """The cache of the commands."""
+        """The cache directory of commands."""
         return self.root / "cache"
 
     @property
     def home(self) -> Path:
-        """The home of the user."""
+        """The home directory of the user."""
         return self.root / "home"
 
     @property
     def temporary(self) -> Path:
-        """Where temporary files would go."""
+        """The directory for temporary files."""
         return self.root / "tmp"
 
     def secret(self, text: str) -> str:
@@ -247,20 +246,20 @@ class World:
         return text
 
     def artifact(self, repository: str, data: bytes, *, name: str | None = None) -> Knob:
-        """Add an artifact with the tag `1` and one file, named after the repository where nothing else is said.
+        """Add an artifact with the tag `1` and one file. By default, the file is named after the repository.
 
         Returns:
-            A knob for what the data host says about its blob.
+            A knob for the data host's responses for its blob.
         """
         self.registry.add_artifact(repository, "1", (name or f"{repository.rpartition('/')[2]}.bin", data))
         return self.on_data(data)
 
     def on_data(self, data: bytes) -> Knob:
-        """A knob for what the data host says about the blob of these bytes."""
+        """Return a knob for the data host's responses for the blob with these bytes."""
         return self.registry.on("data", sha256(data))
 
     def surroundings(self) -> dict[str, str]:
-        """The environment of a command."""
+        """Return the environment variables of a command."""
         plain: dict[str, str | None] = {
             **surroundings(self.registry, self.cache),
             "HOME": str(self.home),
@@ -273,12 +272,12 @@ class World:
     def command(
         self, *words: str, record: Path, limits: Mapping[str, float] | None = None, clock: float = 0
     ) -> tuple[list[str], dict[str, str]]:
-        """A command line of marfetch through the launcher, and its environment, for tests that start it themselves.
+        """Return a command line that runs marfetch with the launcher, and its environment, for tests that start the process themselves.
 
         Args:
-            record: where the launcher writes down contacts and memory.
-            limits: replaces `patience`; `{}` for the limits of users.
-            clock: seconds that the clock is wrong by.
+            record: the file in which the launcher records contacts and memory.
+            limits: replaces `patience`; `{}` for the real limits.
+            clock: the error of the clock in seconds.
         """
         launch = {"limits": dict(self.patience if limits is None else limits), "clock": clock, "record": str(record)}
         return [sys.executable, str(LAUNCHER), *words], {**self.surroundings(), "LAUNCH": json.dumps(launch)}
@@ -296,12 +295,12 @@ class World:
         """Run marfetch to its end, and check its output and files.
 
         Args:
-            limits: replaces `patience`; `{}` for the limits of users.
-            clock: seconds that the clock is wrong by.
-            within: seconds until it must have ended.
+            limits: replaces `patience`; `{}` for the real limits.
+            clock: the error of the clock in seconds.
+            within: the time limit in seconds.
             replaces: existing files that the command may replace or remove.
-            memory: bytes that it may hold.
-            options: for `subprocess.run`.
+            memory: the maximum memory in bytes.
+            options: passed to `subprocess.run`.
         """
         record = self.root.parent / f"record-{len(self.codes)}"
         line, environment = self.command(*words, record=record, limits=limits, clock=clock)
@@ -334,8 +333,8 @@ class World:
         """Make the registry honest again, and check that the next run succeeds, resumes partial blobs, and leaves no partial files.
 
         Args:
-            made: the files that it makes.
-            options: for `run`.
+            made: the expected new files.
+            options: passed to `run`.
         """
         self.registry.honestly()
         held = {path.name: path.stat().st_size for path in (self.cache / "ingest").glob("*-*")} if self.cache.exists() else {}
@@ -343,7 +342,9 @@ class World:
         assert ended.partial == {}, ended
         ranges = {asked.headers.get("range") for asked in ended.asked if asked.kind == "data"}
         for name, size in held.items():
-            assert size == 0 or f"bytes={size}-" in ranges or not _asks_for(ended, name), f"{size} bytes of {name} were not used: {ended}"
+            assert size == 0 or f"bytes={size}-" in ranges or not _asks_for(ended, name), (
+                f"{size} downloaded bytes of {name} were not resumed: {ended}"
+            )
         return ended
 
     # -- checking the remaining files
@@ -352,7 +353,7 @@ class World:
         """Check the output and files of a command that a test has started itself.
 
         Args:
-            before: `tree` of the root, from before it was started.
+            before: the `tree` of the root before the command started.
         """
         self._sweep(ended, before, tree(self.root), (), MOST_MEMORY)
 
@@ -374,7 +375,7 @@ class World:
             now = after.get(name)
             assert now == entry, f"`{name}` was changed: {ended}"
         for name in after.keys() - before.keys():
-            assert name.startswith(("here/", "cache/", "state/")) or name in ("cache", "state"), f"`{name}` was made: {ended}"
+            assert name.startswith(("here/", "cache/", "state/")) or name in ("cache", "state"), f"`{name}` was created: {ended}"
             assert not (name.startswith("here/") and PARTIAL.fullmatch(Path(name).name)), f"`{name}` was left: {ended}"
 
     def _sweep_cache(self, ended: Ended, before: dict[str, Entry], after: dict[str, Entry]) -> None:
@@ -383,7 +384,7 @@ class World:
             if name.startswith("blobs/") and not entry.is_directory and before.get(f"cache/{name}") != entry:
                 algorithm, encoded = name.split("/")[1:]
                 actual = hashlib.new(algorithm, (self.cache / name).read_bytes()).hexdigest()
-                assert actual == encoded, f"the cache holds `{name}`, which is not that: {ended}"
+                assert actual == encoded, f"the cache holds `{name}` with other content: {ended}"
         for name in ended.partial:
             assert re.fullmatch(r"ingest/sha(256|512)-[0-9a-f]+", name), f"`{name}` was left: {ended}"
             assert ended.returncode != 0 or f"cache/{name}" in before, f"`{name}` was left: {ended}"
@@ -401,7 +402,7 @@ class World:
                 stored[name] = (self.root / name).read_bytes()
         for place, data in stored.items():
             for secret in self.secrets:
-                assert secret.encode() not in data, f"{place} tells the secret `{secret}`: {ended}"
+                assert secret.encode() not in data, f"{place} contains the secret `{secret}`: {ended}"
         assert not any(secret in name for secret in self.secrets for name in after), ended
 
     def _is_allowed(self, event: str, who: str) -> bool:
@@ -415,7 +416,7 @@ class World:
 
 
 def official_world(registry: Registry, proxy: Proxy, root: Path, ca_file: str) -> World:
-    """marfetch beside a registry under MAR's own names, to which only this proxy leads."""
+    """Return an environment with MAR's host names. Only this proxy leads to the registry."""
     world = World(registry, root, {ENVIRONMENT: None, DATA_ENVIRONMENT: None, "SSL_CERT_FILE": ca_file})
     world.environment["HTTPS_PROXY"] = f"http://127.0.0.1:{proxy.port}"
     world.allowed.clear()
@@ -432,5 +433,5 @@ def _new(before: dict[str, Entry], after: dict[str, Entry], start: str) -> dict[
 
 
 def _asks_for(ended: Ended, part: str) -> bool:
-    """Whether the blob of this partial file was requested."""
+    """Return whether the blob of this partial file was requested."""
     return any(part.rpartition("-")[2] in asked.target for asked in ended.asked)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from ...document import Json
 from .lines import VERSION_OPTION
-from .places import Found, LeftOut, Node, SetValues, Sources, Span
+from .places import Found, LeftOut, Node, Place, SetValues, Sources, Span
 
 
 class _Shape(NamedTuple):
@@ -53,6 +54,8 @@ def _images(node: Node) -> list[Node]:
         for one in below:
             below += [child for child in one.children() if not child.is_repeated]
         return [one for one in below if one.text is not None]
+    if not isinstance(node.value, dict) or not any(key in node.value for key in ("tag", "newTag", "newName")):
+        return []
     name = node.get("name" if node.get("newTag").value is not None or node.get("newName").value is not None else "repository")
     return [name] if name.text is not None and any(node.get(key).value is not None for key in ("tag", "newTag", "newName")) else []
 
@@ -105,17 +108,21 @@ def find(document: Node, sources: Sources) -> tuple[list[Found], set[int]]:
         if images:
             continue
         nodes += reversed([one for one in node.children() if not one.is_repeated])
-        for shape in _SHAPES if isinstance(node.value, dict) else ():
-            name, repository, version = (node.get(*one) for one in (shape.name, shape.repository, shape.version))
-            if any(node.get(key).value is None for key in shape.needed):
+        keys = node.value if isinstance(node.value, dict) else {}
+        for shape in _SHAPES:
+            named = keys.get(shape.name[0])
+            if named is None or any(keys.get(key) is None for key in shape.needed):
                 continue
+            if "://" not in str(named) and (not shape.repository or shape.repository[0] not in keys):
+                continue
+            name, repository, version = (node.get(*one) for one in (shape.name, shape.repository, shape.version))
             option = _option(node.get("arguments")) if shape.form == "azure-pipelines" and version.value is None else None
             # Without a scheme, it may be a container image. Only Argo CD has no scheme for charts.
             is_certain = shape.form == "argo-cd" or "://" in f"{name.text} {repository.text}"
-            more = {"values": _values(node), "is_certain": is_certain}
-            places = list(sources.registries.chart(shape.form, name, repository, option or version, **more))
+            places = list(sources.registries.chart(shape.form, name, repository, option or version, is_certain=is_certain))
             if places:
-                found += places
+                values = _values(node)
+                found += [replace(one, values=values) if isinstance(one, Place) else one for one in places]
                 read |= {
                     one.line for one in (name, repository, version, node.get("arguments") if option else name) if one.value is not None
                 }

@@ -17,9 +17,11 @@ from .argo import ARGO
 from .azd import AZD
 from .flux import FLUX
 from .helm import CHART, CHART_FILES, HELMFILE
-from .lines import Search, without_comments
-from .places import OFFICIAL, Form, Found, LeftOut, Node, Place, Registries, Sources, Text, quotes_hint
+from .lines import LineSearch, without_comments
+from .places import OFFICIAL, Form, Found, LeftOut, Node, Place, Registries, SetValues, Sources, Span, Text, quotes_hint, short
 from .project_file import PROJECT
+
+__all__ = ("Context", "Document", "LeftOut", "Place", "Registries", "SetValues", "Sources", "Span", "documents", "find", "objects", "short")
 
 FORMS: Final[tuple[Form, ...]] = (CHART, PROJECT, AZD, HELMFILE, ARGO, FLUX)
 """The forms of YAML documents. The first form that fits parses the document.
@@ -133,7 +135,7 @@ def find(path: PurePath, text: str, context: Context = NO_CONTEXT, parts: list[D
         parts: the documents of this file; None if they were not parsed before.
     """
     parts = documents(path, text, context.check) if parts is None else parts
-    search = Search(context.registries)
+    search = LineSearch(context.registries)
     if path.suffix in (".bicep", ".bicepparam") or path.name == bicep.CONFIGURATION:
         is_configuration = path.name == bicep.CONFIGURATION
         yield from bicep.find(text, context.aliases, context.registries, is_configuration=is_configuration)
@@ -151,7 +153,7 @@ def find(path: PurePath, text: str, context: Context = NO_CONTEXT, parts: list[D
 
 def _documents(path: PurePath, parts: list[Document], context: Context) -> Iterator[Found]:
     known = Sources([one for part in parts for one in objects(part)], context.registries, context.others)
-    search = Search(context.registries)
+    search = LineSearch(context.registries)
     for part in parts:
         if part.node is None:
             yield from _unparsed(part, search, context.check)
@@ -195,8 +197,8 @@ def objects(part: Document) -> list[Node]:
     return node.get("items").each() or [node] if is_list else [node]
 
 
-def _unparsed(part: Document, search: Search, check: Callable[[], None]) -> Iterator[Found]:
-    """Search a document line by line. This search cannot find a version that is on another line than its reference."""
+def _unparsed(part: Document, search: LineSearch, check: Callable[[], None]) -> Iterator[Found]:
+    """LineSearch a document line by line. This search cannot find a version that is on another line than its reference."""
     if any(host in part.text.lower() for host in OFFICIAL_HOSTS):
         yield LeftOut(part.line, f"{part.error}; {quotes_hint(part.text, part.error) or 'it is searched line by line'}")
     rows = part.text.split("\n")
@@ -210,7 +212,7 @@ def _unparsed(part: Document, search: Search, check: Callable[[], None]) -> Iter
             yield replace(one, problem="its document is not plain YAML")
 
 
-def _lines(search: Search, text: str, line: int, start: int, check: Callable[[], None]) -> Iterator[Found]:
+def _lines(search: LineSearch, text: str, line: int, start: int, check: Callable[[], None]) -> Iterator[Found]:
     for number, one in enumerate(search.find(text, line, start)):
         if number % 256 == 0:
             check()

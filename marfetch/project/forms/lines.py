@@ -1,4 +1,4 @@
-"""Scripts, pipelines and all other text: references in lines, with the `--version` option of the same command.
+"""Find references line by line, with the `--version` option of the same command, in scripts, pipelines, Bicep files and all other text.
 
 Container images are skipped, because other tools pull them. A reference is certainly not an image if it has a scheme (`oci://`, `mar://`,
 `br:`) or is an argument of oras or marfetch. The search takes time linear in the length of the text.
@@ -131,7 +131,7 @@ def _named(own: str | None) -> re.Pattern[str]:
     )
 
 
-class Search(NamedTuple):
+class LineSearch(NamedTuple):
     """How a part of a file is searched line by line.
 
     Attributes:
@@ -152,13 +152,20 @@ class Search(NamedTuple):
         Args:
             line, start: the position in the file where the part starts: the line, and the character's index.
         """
+        if not self._may_name(text):
+            return
         for command in _commands(text, line, start, self.joins):
+            if "/" not in command.text:
+                continue
             if not self.skip or not any(one in self.skip for one in command.lines):
                 yield from self._references(command)
 
+    def _may_name(self, text: str) -> bool:
+        return bool(_named(self.registries.own).search(text) or _BICEP.search(text) or _MARFETCH.search(text))
+
     def _references(self, command: _Command) -> Iterator[Found]:
         text = command.text
-        if not (_named(self.registries.own).search(text) or _BICEP.search(text) or _MARFETCH.search(text)):
+        if not self._may_name(text):
             return
         if text.lstrip().startswith(("#", "//", "<!--")):
             return
@@ -178,7 +185,7 @@ class Search(NamedTuple):
         is_image = (key is not None and "image" in key[1].lower()) or _FROM.match(text) or _TOOL.search(text, start, end)
         is_artifact = _ARTIFACT.search(text, start, end) is not None
         version = _option(command, text, start, end)
-        more = {"is_helm": is_helm, "takes_digest": is_artifact}
+        more = {"is_helm": is_helm, "takes_digest": is_artifact or _COMMAND.search(text, start, end) is not None}
         for match in without_host:
             yield from self._reference(command, match[1], match.start(1), text, version, is_certain=True, **more)
         if is_image and not all(_SURE.match(match[0]) for match in matches):
@@ -230,7 +237,7 @@ class Search(NamedTuple):
             yield LeftOut(where.line, f"`{text[:200]}` has no repository")
             return
         more: dict[str, Any] = {"is_chart": plain.startswith("oci://") and is_helm, "is_certain": is_certain}
-        more["takes_digest"] = takes_digest and not found.startswith("br")
+        more["takes_digest"] = takes_digest and version is None and not found.startswith("br")
         for one in self.registries.place("lines", named, body, version, **more):
             if isinstance(one, Place) and one.problem is not None and is_variable and version is None:
                 yield replace(one, problem=f"`{text[:200]}` contains a variable")

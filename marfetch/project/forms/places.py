@@ -335,11 +335,11 @@ class Node:
 
 
 class Sources:
-    """What a form may look up: the registries, and the repositories and sources that documents define.
+    """What a form may look up: the registries, and the chart repositories and sources that YAML documents define.
 
     Args:
         documents: all documents of the file.
-        others: the sources of the files that are searched with it. Those of the file itself have priority.
+        others: the sources of the files that are searched together with it. The sources of the file itself have priority.
     """
 
     def __init__(self, documents: Sequence[Node], registries: Registries = OFFICIAL, others: Sources | None = None) -> None:
@@ -380,6 +380,7 @@ class Sources:
 
     @cached_property
     def _objects(self) -> dict[tuple[str, str], list[Node]]:
+        """(kind, name) → the Kubernetes objects with this kind and name, in order."""
         found: dict[tuple[str, str], list[Node]] = {}
         for one in self._documents:
             kind, name = one.get("kind").text, one.get("metadata", "name").text
