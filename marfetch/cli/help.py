@@ -64,7 +64,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "bundle verify": ("bundle verify bundle.tar", "bundle verify delta.tar --since bundle.tar"),
     "bundle diff": ("bundle diff old.tar bundle.tar", "bundle diff old.tar bundle.tar --json"),
     "bundle load": ("bundle load bundle.tar --to registry.example.com/mar", "bundle load bundle.tar --to ./layout"),
-    "bundle sbom": ("bundle sbom bundle.tar", "bundle sbom bundle.tar > bundle.cdx.json"),
+    "bundle sbom": ("bundle sbom bundle.tar", "bundle sbom bundle.tar --json"),
     "mirror": ("mirror --to registry.example.com/mar", "mirror --to registry.example.com/mar --referrers --dry-run"),
     "bundle overlay": (
         "bundle overlay bundle.tar --registry registry.example.com/mar > values.yaml",
