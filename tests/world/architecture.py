@@ -38,7 +38,7 @@ DOORS: Final[Mapping[str, frozenset[str]]] = {
         {"check", "clients", "create", "format", "inventory", "load", "mirror", "overlay", "recorded", "signatures", "webpage"}
     ),
     "bump": frozenset({"bump", "decide", "differences"}),
-    "chart": frozenset({"expected", "images", "manifests", "parts", "relocation", "tree"}),
+    "chart": frozenset({"expected", "images", "parts", "relocation"}),
     "cli": frozenset(),
     "client": frozenset(
         {
