@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..artifact.kinds import CHART
-from ..chart.images import find_images
 from ..chart.relocation import Relocation, relocate, target_of
 from ..client.chartimages import ChartImages, Rendering, chart_images
 from ..content import Verified
@@ -46,8 +45,7 @@ def images_in_bundle(
                 result.append(chart_images(name, rendering(_pieces(found, layer), name), {}))
                 continue
             files = files_in(found, name, layer, check)
-            images = find_images(files.texts, files.reasons, values=values, check=check)
-            result.append(chart_images(name, images, files.unread))
+            result.append(chart_images(name, files.images(values, check), files.unread))
         except Error as error:
             result.append(ChartImages(name, unread={"": error}))
         except OSError as error:

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 
 from ..artifact.kinds import CHART, kind_of
 from ..artifact.payload import Choice
-from ..chart.images import FoundImages, NamedImage, find_images
+from ..chart.images import FoundImages, NamedImage
 from ..destination.package import chart_files
 from ..document import parse_yaml
 from ..errors import Error, InputError, IntegrityError, PolicyError
@@ -133,7 +133,6 @@ def _images_of(client: Session, resolved: Resolved, values: Sequence[Mapping[str
             return chart_images(reference.shown, rendering(client.cache.pieces(layer), reference.shown), {})
         with client.cache.open(layer.digest) as blob:
             files = chart_files(blob, layer, reference.shown, check=client.budget.check)
-        images = find_images(files.texts, files.reasons, values=values, check=client.budget.check)
-        return chart_images(reference.shown, images, files.unread)
+        return chart_images(reference.shown, files.images(values, client.budget.check), files.unread)
 
     return resolved.repository.use(layer, read)
