@@ -10,7 +10,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 # Another Python than the first one that is new enough: `make PYTHON=… test`.
 PYTHON ?=
-PYTHONS ?= python3.11 python3.12 python3.13
+PYTHONS ?= python3.11 python3.12 python3.13 python3.14
 PYTEST_FLAGS ?= -n auto --maxprocesses=8 --dist worksteal
 # Everything that a run leaves behind stays below this directory.
 RUN := TMPDIR="$(CURDIR)/.tmp" PYTHONDONTWRITEBYTECODE=
@@ -51,11 +51,21 @@ test-typer: ## Run the command line's tests with the lowest and the newest allow
 				"raise the bound in pyproject.toml (docs/decisions/0009-typer.md)" >&2; exit 1; }; \
 		else $(RUN) .venv-typer/bin/python -m pytest -q tests/cli/test_commands.py || exit 1; fi; done
 
+# The tools of the tests are those of the lock; a test of what newer releases added has no place here.
+test-lowest: ## Run many tests with the lowest version of each dependency that pyproject.toml allows.
+	@mkdir -p .tmp; rm -rf .venv-lowest; echo uv > .tmp/uv.txt; $(environment) .venv-lowest --upgrade .tmp/uv.txt "$(PYTHON)" && \
+	uv=.venv-lowest/bin/uv && $$uv pip compile -q --resolution lowest-direct --python .venv-lowest/bin/python \
+		--extra all pyproject.toml -o .tmp/lowest.txt && \
+	grep -oE '^(asn1crypto|cbor2|hatchling|hypothesis|pytest|pytest-timeout|pytest-xdist|trustme)==[^ ;]+' requirements/dev.lock > .tmp/tools.txt && \
+	$$uv pip install -q --python .venv-lowest/bin/python -r .tmp/lowest.txt -r .tmp/tools.txt && \
+	$(RUN) PYTHONPATH="$(CURDIR)" .venv-lowest/bin/python -m pytest -n 2 -q -m "not (network or slow or tool or install)" \
+		$(addprefix tests/,agents cli client destination helm layout library project remote render serve)
+
 lint: $(VENV)/.dev ## Check style and format.
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
 
 types: $(VENV)/.dev ## Check types, strictly.
-	@$(PY) -m mypy && $(PY) -m mypy docs/generate.py docs/pictures.py docs/site/hooks.py
+	@$(PY) -m mypy && $(PY) -m mypy docs/generate.py docs/pictures.py docs/site/hooks.py ci/release.py ci/smoke.py docs/examples/*.py
 
 docs: $(VENV)/.dev ## Write the parts of the documentation that are made from the code.
 	@mkdir -p .tmp && $(RUN) $(PY) docs/generate.py
@@ -84,11 +94,13 @@ sbom: .venv-audit/.made ## Write a bill of materials (CycloneDX) of what require
 	@mkdir -p dist && .venv-audit/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --of JSON \
 		-o dist/marfetch.cdx.json requirements/runtime.lock
 
-# With TAG=v1.2.3 the version must be that one.
-release: $(VENV)/.dev sbom ## Build what a release consists of into dist/.
+# With TAG=v1.2.3 the version must be that one. With KEY=NAME, GnuPG signs the archive of the plugin with that key; without it,
+# `.unsigned` is the text to sign.
+release: $(VENV)/.dev sbom ## Build what a release consists of into dist/: packages, the plugin for Helm 4 (KEY=NAME signs it), SBOM, checksums.
 	@version=$$($(PY) -c 'import marfetch; print(marfetch.__version__)'); \
 	if [ -n "$(TAG)" ] && [ "$(TAG)" != "v$$version" ]; then echo "the tag $(TAG) is not v$$version" >&2; exit 1; fi; \
-	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(PY) -m hatchling build -d dist
+	rm -f dist/*.whl dist/*.gz dist/*.tgz* dist/SHA256SUMS; SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct); export SOURCE_DATE_EPOCH; \
+	$(PY) -m hatchling build -d dist && $(PY) ci/release.py dist $(if $(KEY),--key "$(KEY)")
 
 live: $(VENV)/.dev ## Ask the real MAR ten things, and write a redacted transcript; never in CI.
 	@mkdir -p .tmp && $(RUN) $(PY) -m pytest -m network tests/live $(PYTEST_FLAGS)
@@ -141,4 +153,4 @@ $(VENV)/.bench: requirements/bench.lock $(VENV)/.dev
 .venv-site/.made: requirements/site.lock
 	@echo "making .venv-site with what requirements/site.lock names"; $(environment) .venv-site requirements/site.lock "$(PYTHON)" && touch $@
 
-.PHONY: help demo pictures test test-fast fuzz test-all test-typer lint types docs docs-check site architecture tools audit sbom release live crash bench bench-check soak lock clean
+.PHONY: help demo pictures test test-fast fuzz test-all test-typer test-lowest lint types docs docs-check site architecture tools audit sbom release live crash bench bench-check soak lock clean

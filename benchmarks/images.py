@@ -2,7 +2,7 @@
 
 DIR contains charts: directories with a `Chart.yaml`, or packages (`*.tgz`). A chart that `helm template` cannot render with its default
 values, such as one with a required value or without its dependencies, is left out and counted. CRDs and annotations are left out too,
-because `helm template` does not show them. The figures are in `docs/decisions/0025-templates.md`.
+because `helm template` does not show them. The figures are in `docs/decisions/0027-templates.md`.
 """
 
 from __future__ import annotations

@@ -406,7 +406,7 @@ EXAMPLES = (
     (
         "verify --file",
         f"echo '{POLICY}' > policy.json; marfetch verify -f marfetch.yaml --trust-policy policy.json --json",
-        "`verdict` is `verified`, `skipped` or `failed`. `code` is `OK`, an error code, or null for `skipped`.",
+        "`verdict` is `verified`, `skipped` or `failed`. `code` is `OK`, an error code, or null for `skipped`. Locked images come last, one row each.",
     ),
     (
         "sync",
@@ -416,7 +416,7 @@ EXAMPLES = (
     (
         "outdated",
         "marfetch outdated --json",
-        "`inRange` is the version that `lock --upgrade` would lock. `newest` is a newer version outside the range. `heldBack` lists what `--min-age` skips. The exit code is 1 if anything is outdated.",
+        "`inRange` is the version that `lock --upgrade` would lock. `newest` is a newer version outside the range. `heldBack` lists what `--min-age` skips. The exit code is 1 if anything is outdated. `images` has the locked images of a chart, each with `image`, `reference`, `drifted`, `digest` and `gone`; a moved tag of an image also sets `drifted` of the artifact.",
     ),
     (
         "bump",
@@ -435,7 +435,7 @@ EXAMPLES = (
     (
         "bundle inspect",
         f"{PROJECT} && marfetch bundle inspect charts.tar --json",
-        "`lines` maps each tool to the commands that copy or download the artifact from the bundle. It is empty if a delta omits content; `omitted` counts those bytes.",
+        "`lines` maps each tool to the commands that copy or download the artifact from the bundle. It is empty if a delta omits content; `omitted` counts those bytes. A carried image is an artifact of the kind `image`, with its `platforms`, and the `omittedPlatforms` that were not requested. `images` are the images that a chart names.",
     ),
     (
         "bundle verify",
@@ -446,7 +446,7 @@ EXAMPLES = (
     (
         "bundle load",
         "marfetch bundle load charts.tar --to ./mirror --json",
-        "`outcome` is `pushed`, `unchanged` or `replaced`. `size` is the number of bytes sent. `next` maps `helm`, `flux`, `bicep` and `powershell` to lines that these clients of the registry need; it has only kinds that were loaded, and is empty for a folder. `marfetch mirror --json` prints the same object, with `would-push` and `would-replace` for `--dry-run`.",
+        "`outcome` is `pushed`, `unchanged` or `replaced`. `size` is the number of bytes sent. `warning` says that the registry refused an incomplete index, so the tag is on the first platform. `next` maps `helm`, `flux`, `bicep` and `powershell` to lines that these clients of the registry need; it has only kinds that were loaded, and is empty for a folder. `marfetch mirror --json` prints the same object, with `would-push` and `would-replace` for `--dry-run`.",
     ),
     ("version", "marfetch version --json", ""),
     (

@@ -231,7 +231,7 @@ class CommandRun:
                 return 2
             similar = getattr(error, "possibilities", None)
             if similar:
-                text = f"{text.partition(' (')[0]}. Did you mean '{similar[0]}'?"
+                text = f"{text.partition(' (')[0].partition(' Did you mean')[0].rstrip('.')}. Did you mean '{similar[0]}'?"
             context = getattr(error, "ctx", None)
             command = getattr(context, "command_path", "marfetch")
             raise InputError(text[:1].lower() + text[1:].rstrip("."), code="usage", hint=f"{command} --help") from None

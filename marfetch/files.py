@@ -7,7 +7,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -19,6 +19,8 @@ INGEST: Final = "ingest"
 
 AT_LAST: Final[list[Callable[[bool], None]]] = []
 """Callbacks for the end of a command. The argument is True if the process exits, so that open resources can be dropped."""
+BY_DESCRIPTOR: Final = os.open in os.supports_dir_fd and os.mkdir in os.supports_dir_fd
+"""Whether directories can be opened. False on Windows, where open files can be neither renamed nor deleted: close them first."""
 _RELEASE_EVERY: Final = 16 << 20  # bytes
 _SAFELY: Final = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 
@@ -33,7 +35,7 @@ def storage_error(error: OSError, path: Path | str, *, needed: int | None = None
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         free: int | None = None
         room = ""
-        with suppress(OSError):
+        with suppress(OSError, AttributeError):  # missing on Windows
             status = os.statvfs(Path(shown).parent)
             free = status.f_bavail * status.f_frsize
             if error.errno == errno.ENOSPC and status.f_files and not status.f_favail:
@@ -60,6 +62,19 @@ def storage_error(error: OSError, path: Path | str, *, needed: int | None = None
         errno.EMFILE: "raise the limit on open files (`ulimit -n`), or lower `--jobs`",
     }
     return StorageError(f"{reason}: `{shown}`", code="file-unusable", hint=hints.get(error.errno or 0), path=shown)
+
+
+def free_space(path: Path) -> int | None:
+    """Return the free bytes on the disk of a directory; None if the system cannot tell.
+
+    Raises:
+        OSError: the directory cannot be accessed.
+    """
+    import shutil  # late: needed only to write
+
+    with suppress(AttributeError):
+        return shutil.disk_usage(path).free
+    return None
 
 
 def make_directories(path: Path, mode: int = 0o755) -> None:
@@ -133,16 +148,47 @@ def write_whole(path: Path, data: bytes, *, through: Path | None = None) -> None
                 make_directories(temporary.parent, 0o700 if through else 0o755)
                 _write(temporary, data, is_new=through is None)
             try:
-                temporary.replace(path)
+                replace_file(temporary, path)
             except FileNotFoundError:
                 make_directories(path.parent)
-                temporary.replace(path)
+                replace_file(temporary, path)
         except BaseException:
             with suppress(OSError):
                 temporary.unlink()
             raise
     except OSError as error:
         raise storage_error(error, path, needed=len(data)) from error
+
+
+def replace_file(source: Path | str | bytes, target: Path | str | bytes, *, directory: int | None = None) -> None:
+    """Rename a file atomically. On Windows, wait a moment while another process has the target open.
+
+    Args:
+        directory: a descriptor that both paths are relative to; None: the current directory.
+
+    Raises:
+        OSError: the file cannot be renamed.
+    """
+    for left in range(0 if BY_DESCRIPTOR else _REPLACE_TRIES, -1, -1):
+        try:
+            os.replace(source, target, src_dir_fd=directory, dst_dir_fd=directory)
+            return
+        except PermissionError:
+            if not left:
+                raise
+            time.sleep(_POLL)
+
+
+def find_program(name: str, variables: Mapping[str, str] = os.environ) -> str | None:
+    """Return the path of a program on `PATH`, or None. The current directory is never searched, although Windows does that first."""
+    suffixes = (".exe", ".com") if os.name == "nt" else ("",)  # a batch file would read its arguments as commands
+    for directory in variables.get("PATH", os.defpath).split(os.pathsep):
+        if os.path.isabs(directory):  # noqa: PTH117
+            for suffix in suffixes:
+                path = os.path.join(directory, name if name.lower().endswith(suffix) else name + suffix)  # noqa: PTH118
+                if os.path.isfile(path) and os.access(path, os.X_OK):  # noqa: PTH113
+                    return path
+    return None
 
 
 def _write(path: Path, data: bytes, *, is_new: bool) -> None:
@@ -203,6 +249,7 @@ class Writer:
 
 LOCK_WAIT = 60.0  # seconds; long enough, because a process that holds such a lock writes only one small file
 _POLL = 0.02  # seconds between two tries
+_REPLACE_TRIES: Final = 50
 _LOOK = 0.25  # seconds between two calls of `meanwhile`
 _NO_LOCKS: Final = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 

@@ -31,6 +31,8 @@ OWNERS = {
     "platformdirs": {"destination", "layout"},
     "rich": {"render"},
     "distributed": {"client"},
+    "mcp": {"agents"},
+    "pydantic": {"agents"},
     "starlette": {"recording", "serve"},  # `recording` answers with the routes of `serve`
     "uvicorn": {"serve"},
     "h11": {"recording"},
@@ -45,6 +47,7 @@ SHORT = {
     "cli.mirror": "a group of commands with one command",
     "bundle.approval": "what only one of the two web pages has; `bundle.webpage` is the rest",
     "cli.completion": "a group of commands with one command",
+    "cli.mcp": "a group of commands with one command",
     "cli.version": "a group of commands with one command",
     "demo.embedded": "a server that the tour and `demo --serve` share",
     "project.forms.argo": "one file per form",

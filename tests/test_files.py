@@ -120,7 +120,7 @@ def test_a_small_file_is_written_with_its_directory(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "failure", [OSError(errno.ENOSPC, "full"), OSError(errno.EIO, "broken"), KeyboardInterrupt()], ids=["full", "broken", "interrupted"]
 )
-@pytest.mark.parametrize("moment", ["open_own", "replace"])
+@pytest.mark.parametrize("moment", ["open_own", "replace_file"])
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, failure: BaseException
 ) -> None:
@@ -133,7 +133,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
         raise failure
 
     with monkeypatch.context() as broken:
-        broken.setattr(files if moment == "open_own" else Path, moment, fail)
+        broken.setattr(files, moment, fail)
         with pytest.raises(StorageError if isinstance(failure, OSError) else KeyboardInterrupt) as caught:
             write_whole(path, b"new")
     assert path.read_bytes() == b"old"

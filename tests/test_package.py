@@ -37,6 +37,7 @@ def test_the_root_holds_what_a_newcomer_needs_and_nothing_else() -> None:
         "Makefile",
         "README.md",
         "SECURITY.md",
+        "SUPPORT.md",
         "plugin.complete",
         "plugin.yaml",
         "pyproject.toml",

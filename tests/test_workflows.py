@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
+import sys
+import tempfile
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -22,8 +25,14 @@ ACTIONS = sorted((ROOT / ".github" / "actions").rglob("action.y*ml"))
 RIGHTS = {
     ("ci.yml", "test"): {"contents": "read"},
     ("ci.yml", "pythons"): {"contents": "read"},
+    ("ci.yml", "lowest"): {"contents": "read"},
+    ("ci.yml", "systems"): {"contents": "read"},
     ("ci.yml", "audit"): {"contents": "read"},
+    ("docs.yml", "build"): {"contents": "read"},
+    ("docs.yml", "publish"): {"pages": "write", "id-token": "write"},
     ("release.yml", "build"): {"contents": "read"},
+    ("release.yml", "sign"): {},
+    ("release.yml", "registry"): {"packages": "write"},
     ("release.yml", "attest"): {"id-token": "write", "attestations": "write"},
     ("release.yml", "publish"): {"id-token": "write"},
     ("release.yml", "release"): {"contents": "write"},
@@ -43,7 +52,7 @@ def steps(path: Path) -> list[dict[str, Any]]:
 
 
 def test_the_workflows_are_there() -> None:
-    assert [path.name for path in WORKFLOWS] == ["ci.yml", "release.yml"]
+    assert [path.name for path in WORKFLOWS] == ["ci.yml", "docs.yml", "release.yml"]
     assert ACTIONS
 
 
@@ -76,7 +85,9 @@ def test_a_workflow_has_no_rights_and_each_job_only_those_of_its_step(path: Path
     }
     for job in document["jobs"].values():
         assert int(job["timeout-minutes"]) <= 90
-        assert re.fullmatch(r"[a-z]+-[0-9.]+", job["runs-on"]), "an image by its version"
+        systems = job["strategy"]["matrix"]["system"] if job["runs-on"] == "${{ matrix.system }}" else [job["runs-on"]]
+        for image in systems:
+            assert re.fullmatch(r"[a-z]+-[0-9.]+", image), "an image by its version"
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
@@ -88,18 +99,21 @@ def test_nothing_foreign_gets_into_a_script_or_a_checkout(path: Path) -> None:
         assert "${{" not in step.get("run", ""), step
         if step.get("uses", "").startswith("actions/checkout@"):
             assert step["with"]["persist-credentials"] == "false"
-    # No secret but the token of the run, which is handed to one command.
-    assert re.findall(r"secrets\.\w+", path.read_text()) == []
-    assert path.read_text().count("github.token") == (path.name == "release.yml")
+    # No secret but the token of the run and the key of the plugin, each handed to the commands of one step.
+    is_release = path.name == "release.yml"
+    assert re.findall(r"secrets\.\w+", path.read_text()) == (["secrets.MARFETCH_SIGNING_KEY"] if is_release else [])
+    assert path.read_text().count("github.token") == (2 if is_release else 0)
 
 
 def test_what_is_published_was_built_once_and_is_attested_first() -> None:
     jobs = parsed(ROOT / ".github" / "workflows" / "release.yml")["jobs"]
     assert [(name, job.get("needs")) for name, job in jobs.items()] == [
         ("build", None),
-        ("attest", "build"),
+        ("sign", "build"),
+        ("attest", "sign"),
         ("publish", "attest"),
-        ("release", "publish"),
+        ("registry", "attest"),
+        ("release", ["publish", "registry"]),
     ]
     # Only the job without any other right runs code of the project; the others take what it made.
     assert [name for name, job in jobs.items() if any("checkout" in step.get("uses", "") for step in job["steps"])] == ["build"]
@@ -109,6 +123,58 @@ def test_what_is_published_was_built_once_and_is_attested_first() -> None:
     (published,) = [step for step in jobs["publish"]["steps"] if "gh-action-pypi-publish" in step.get("uses", "")]
     assert published["with"] == {"packages-dir": "packages/", "attestations": "true"}
     assert jobs["publish"]["environment"] == "pypi"
+    assert jobs["sign"]["environment"] == "release"
+    for name in ("attest", "publish", "registry", "release"):
+        assert [step["with"]["name"] for step in jobs[name]["steps"] if "download-artifact" in step.get("uses", "")] == ["signed"]
+
+
+def test_the_main_commands_run_on_each_system_and_python() -> None:
+    job = parsed(ROOT / ".github" / "workflows" / "ci.yml")["jobs"]["systems"]
+    matrix = job["strategy"]["matrix"]
+    assert [one.partition("-")[0] for one in matrix["system"]] == ["ubuntu", "macos", "windows"]
+    named = re.findall(r"Python :: (3\.\d+)", (ROOT / "pyproject.toml").read_text())
+    assert matrix["python"] == named
+    assert job["steps"][-1]["run"] == "python ci/smoke.py marfetch"
+
+
+def test_the_key_signs_what_helm_4_accepts(tmp_path: Path) -> None:
+    """The script of the step, with a throw-away key."""
+    jobs = parsed(ROOT / ".github" / "workflows" / "release.yml")["jobs"]
+    (step,) = [step for step in jobs["sign"]["steps"] if "run" in step]
+    if shutil.which("gpg") is None:
+        pytest.skip("needs the program gpg")
+    home = Path(tempfile.mkdtemp(prefix="mf-", dir="/tmp"))  # the socket of the agent has a short name
+    (home / "own").mkdir(mode=0o700)
+    (home / "runner").mkdir(mode=0o700)
+    try:
+        own = {**os.environ, "GNUPGHOME": str(home / "own")}
+        line = [
+            "gpg",
+            "--batch",
+            "--pinentry-mode",
+            "loopback",
+            "--passphrase",
+            "",
+            "--quick-generate-key",
+            "x <x@example.invalid>",
+            "rsa3072",
+        ]
+        subprocess.run(line, env=own, check=True, capture_output=True)
+        key = subprocess.run(["gpg", "--armor", "--export-secret-keys"], env=own, check=True, capture_output=True, text=True).stdout
+        dist = tmp_path / "dist"
+        subprocess.run([sys.executable, str(ROOT / "ci" / "release.py"), str(dist)], check=True, capture_output=True)
+        runner = {**os.environ, "GNUPGHOME": str(home / "runner"), "SIGNING_KEY": key}
+        subprocess.run(["bash", "-eo", "pipefail", "-c", step["run"]], cwd=dist, env=runner, check=True, capture_output=True)
+        archive = f"marfetch-{marfetch.__version__}.tgz"
+        assert sorted(path.name for path in dist.iterdir()) == ["SHA256SUMS", archive, f"{archive}.prov", "marfetch.asc"]
+        assert (
+            archive in subprocess.run(["gpg", "--verify", str(dist / f"{archive}.prov")], env=own, check=True, capture_output=True).args[-1]
+        )
+        subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=dist, check=True, capture_output=True)
+    finally:
+        for one in ("own", "runner"):
+            subprocess.run(["gpgconf", "--kill", "all"], env={**os.environ, "GNUPGHOME": str(home / one)}, check=False, capture_output=True)
+        shutil.rmtree(home, ignore_errors=True)
 
 
 def test_commands_of_the_workflows_are_targets_of_make() -> None:
@@ -120,7 +186,7 @@ def test_commands_of_the_workflows_are_targets_of_make() -> None:
         for line in re.findall(r"make ([a-z -]+)", step.get("run", ""))
         for word in line.split()
     }
-    assert used == {"test", "audit", "release"}
+    assert used == {"test", "test-lowest", "audit", "release", "site"}
     assert used <= targets
 
 
@@ -163,3 +229,26 @@ def test_the_bill_of_materials_is_of_the_lock(tmp_path: Path) -> None:
     assert {(one["name"], one["version"]) for one in document["components"]} == locked
     direct = {re.split(r"[>=<\[]", one)[0] for one in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]}
     assert direct <= {name for name, _ in locked}
+
+
+def test_the_templates_of_issues_ask_for_what_an_answer_needs() -> None:
+    """As GitHub reads them: "Syntax for GitHub's form schema"."""
+    place = ROOT / ".github" / "ISSUE_TEMPLATE"
+    forms = {path.stem: parsed(path) for path in place.glob("*.yml")}
+    assert set(forms.pop("config")) == {"blank_issues_enabled", "contact_links"}
+    assert set(forms) == {"bug", "feature"}
+    for form in forms.values():
+        assert set(form) == {"name", "description", "labels", "body"}
+        fields = [one for one in form["body"] if one["type"] != "markdown"]
+        assert {one["type"] for one in fields} <= {"input", "textarea", "dropdown", "checkboxes"}
+        assert len({one["id"] for one in fields}) == len(fields)
+        assert all(one["attributes"]["label"] for one in fields)
+    wanted = {one["id"] for one in forms["bug"]["body"] if one.get("validations", {}).get("required") == "true"}
+    assert wanted == {"command", "expected", "version", "system"}
+
+
+@pytest.mark.parametrize("name", ["SUPPORT.md", "SECURITY.md", "CONTRIBUTING.md", "README.md", ".github/pull_request_template.md"])
+def test_pages_at_the_root_link_to_what_is_there(name: str) -> None:
+    page = ROOT / name
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+        assert (page.parent / target).exists(), target

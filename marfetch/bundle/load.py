@@ -225,7 +225,8 @@ _opened: WorkerCache[tuple[Session, Opened, LoadTarget]] = WorkerCache(_open)
 
 def loaded_json(one: Loaded) -> list[object]:
     """Encode a worker's result for one job, for `loaded_from`."""
-    return [one.reference, one.outcome, one.blobs, one.size, error_to_json(one.error) if one.error else None, one.kind, one.warning]
+    error = error_to_json(one.error) if one.error else None
+    return [one.reference, one.outcome, one.blobs, one.size, error, one.kind, one.warning]
 
 
 def loaded_from(answer: Answer, job: Job, to: To) -> Loaded:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..artifact.kinds import IMAGE
 from ..client.session import Repository, Session, SessionOptions
 from ..client.workers import WorkerCache, ask, part
 from ..content import BESIDE_FROM, Silent, Verified
@@ -23,9 +24,9 @@ from ..errors import Error, InputError, RemoteError
 from ..layout.blobs import Extent
 from ..layout.graph import Manifests
 from ..oci import Descriptor, Digest
-from ..project.lockfile import Entry, Lock, lock_bytes, parse_lock, read_bytes
+from ..project.lockfile import Lock, lock_bytes, parse_lock, read_bytes
 from ..project.locking import refuse_misfits
-from ..project.roots import LockedRoot
+from ..project.roots import LockedRoot, roots_of
 from ..project.sync import Shard
 from ..project.wanted import Project, parse_project
 from ..remote.registry import Registry
@@ -82,21 +83,22 @@ def mirror(
         return work.copied(groups, is_rehearsal=is_rehearsal)
     config = _worker_config(client, project, lock, to, with_referrers=with_referrers)
     with client.progress.steps("copying", len(groups)) as steps:
-        answers = ask(executor, mirror_part, config, [[entry.name for entry in group] for group in groups], steps.advance)
+        answers = ask(executor, mirror_part, config, [_job(group).to_json() for group in groups], steps.advance)
     return [loaded_from(answer, _job(group), to) for answer, group in zip(answers, groups, strict=True)]
 
 
-def _groups(lock: Lock) -> list[list[Entry]]:
-    """Group the entries that name the same manifest of the same repository. Each group is one job."""
-    found: dict[tuple[str, str], list[Entry]] = {}
-    for entry in lock.entries:
-        found.setdefault((entry.reference.repository, str(entry.digest)), []).append(entry)
+def _groups(lock: Lock) -> list[list[LockedRoot]]:
+    """Group the roots that are the same manifest of the same repository. Each group is one job."""
+    found: dict[tuple[str, str], list[LockedRoot]] = {}
+    for root in roots_of(lock):
+        found.setdefault((root.reference.repository, str(root.manifest.digest)), []).append(root)
     return [found[key] for key in sorted(found)]
 
 
-def _job(group: Sequence[Entry]) -> Job:
-    tags = {entry.tag: None for entry in group if entry.tag is not None}
-    return Job(group[0].reference.repository, group[0].digest, tuple(tags))
+def _job(group: Sequence[LockedRoot]) -> Job:
+    tags = {root.reference.tag: None for root in group if root.reference.tag is not None}
+    first = group[0].children[0].digest if group[0].children else None
+    return Job(group[0].reference.repository, group[0].manifest.digest, tuple(tags), first)
 
 
 def _target(client: Session, to: To) -> RegistryTarget:
@@ -123,7 +125,7 @@ class _Work:
         self._items = {item.name: item for item in project.items}
         self._manifests = Manifests(client.cache)
 
-    def copied(self, groups: Sequence[Sequence[Entry]], *, is_rehearsal: bool = False) -> list[Loaded]:
+    def copied(self, groups: Sequence[Sequence[LockedRoot]], *, is_rehearsal: bool = False) -> list[Loaded]:
         """Copy the groups, and return one result per group: all blobs first, then manifests and tags."""
         self._client.fetches = not is_rehearsal
         found = self._client.each(self._compared, groups, hosts=2, label="comparing")
@@ -139,18 +141,12 @@ class _Work:
         broken = {digest: error for digest, error in zip(blobs, failures, strict=True) if error is not None}
         return self._client.each(lambda one: one if isinstance(one, Loaded) else self._finished(one, broken), found, label="tagging")
 
-    def _compared(self, group: Sequence[Entry]) -> _Copy | Loaded:
+    def _compared(self, group: Sequence[LockedRoot]) -> _Copy | Loaded:
         """Find out what the registry lacks of a group; if that fails, return the failed result."""
         job = _job(group)
         try:
             parts = [
-                needed_of(
-                    self._client,
-                    self._manifests,
-                    self._items[one.name],
-                    LockedRoot(one.reference, one.manifest, one),
-                    with_referrers=self._with_referrers,
-                )
+                needed_of(self._client, self._manifests, self._items[one.entry.name], one, with_referrers=self._with_referrers)
                 for one in group
             ]
             nodes = {digest: node for each in parts for digest, node in each.nodes.items()}
@@ -158,7 +154,7 @@ class _Work:
             for node in nodes.values():
                 if node.subject is not None:
                     referrers.setdefault(node.subject, []).append(node.referrer)
-            upload = Upload(job, list(nodes.values()), referrers, group[0].kind)
+            upload = Upload(job, list(nodes.values()), referrers, IMAGE.name if group[0].is_image else group[0].entry.kind)
             return _Copy(upload, parts[0].repository, self._target.lacking(upload))
         except Error as error:
             return failed(job, self._to, error)
@@ -240,7 +236,8 @@ def mirror_part(text: str) -> str:
     """Copy a batch of groups in a worker. Input and result are strings, so that any machine can run it. It is safe to run twice."""
     config, batch = part(text)
     lock, to = _parsed(json.loads(config))
-    groups = [[lock.by_name[name] for name in names] for names in batch]
+    known = {(job.repository, job.digest): group for group in _groups(lock) for job in [_job(group)]}
+    groups = [known[job.repository, job.digest] for job in map(Job.from_json, batch)]
     try:
         results: Iterable[Loaded] = _opened.get(config).copied(groups)
     except Error as error:

@@ -44,13 +44,13 @@ class Job:
 
     def to_json(self) -> Json:
         """Return the job as JSON."""
-        return [self.repository, str(self.digest), list(self.tags), str(self.first) if self.first else None]
+        return [self.repository, str(self.digest), list(self.tags), *([str(self.first)] if self.first else [])]
 
     @classmethod
     def from_json(cls, value: Sequence[Any]) -> Job:
         """Parse the result of `to_json`."""
-        repository, digest, tags, first = value
-        return cls(repository, Digest.parse(digest), tuple(tags), Digest.parse(first) if first else None)
+        repository, digest, tags, *first = value
+        return cls(repository, Digest.parse(digest), tuple(tags), *map(Digest.parse, first))
 
 
 def jobs_of(contents: Contents, roots: Sequence[LockedRoot] = ()) -> list[Job]:
@@ -300,21 +300,17 @@ class RegistryTarget:
         self._origins: dict[Digest, str] = {}
         """Digest of a blob → a repository of the target that has it, from which other repositories can mount it."""
 
-    def result(
-        self, upload: Upload, lacking: Lacking, tagged: Digest | None = None, *, is_listed: bool = False, warning: str | None = None
-    ) -> Loaded:
+    def result(self, upload: Upload, lacking: Lacking, *, is_listed: bool = False) -> Loaded:
         """Return the result of an upload.
 
         Args:
-            tagged: the manifest that the tags point to; None for the manifest of the job.
             is_listed: whether a list of referrers was changed.
-            warning: as for `Loaded`.
         """
         job = upload.job
-        reference = Reference(self._to.repository(job.repository), self._host, job.tags[0] if job.tags else None, tagged or job.digest)
+        reference = Reference(self._to.repository(job.repository), self._host, job.tags[0] if job.tags else None, job.digest)
         outcome: Outcome = "replaced" if lacking.is_replaced else "pushed" if lacking.nodes or lacking.tags or is_listed else "unchanged"
         size = sum(blob.size for blob in lacking.blobs) + sum(node.descriptor.size for node in lacking.nodes)
-        return Loaded(str(reference), outcome, len(lacking.blobs), size, kind=upload.kind, warning=warning)
+        return Loaded(str(reference), outcome, len(lacking.blobs), size, kind=upload.kind)
 
     def missing_blobs(self, repository: str, blobs: Iterable[Digest]) -> list[Digest]:
         reference = Reference(self._to.repository(repository), self._host)
@@ -374,35 +370,46 @@ class RegistryTarget:
         """
         job, last = upload.job, upload.nodes[-1].descriptor
         target = Reference(self._to.repository(job.repository), self._host)
-        tagged, warning = job.digest, None
+        own = next(node.descriptor for node in upload.nodes if node.descriptor.digest == job.digest)
+        refused: Error | None = None
         for node in lacking.nodes:
             one = node.descriptor
-            if lacking.tags and job.first is None and one.digest == job.digest == last.digest:
-                continue  # the tag, which is next, uploads the same bytes
-            try:
-                self._pushing.manifest(replace(target, digest=one.digest), read(one))
-            except RemoteError as error:
-                if job.first is None or one.digest != job.digest or error.code != "push-failed":
-                    raise
-                tagged, warning = job.first, _refused_index(target, job, error)
-        if warning is not None:
-            lacking = self._instead(upload, lacking, tagged)
+            if not (lacking.tags and one.digest == job.digest == last.digest):  # else the tag, which is next, uploads the same bytes
+                refused = self._put(job, replace(target, digest=one.digest), read(one)) or refused
         for tag in lacking.tags:
-            own = next(node.descriptor for node in upload.nodes if node.descriptor.digest == tagged)
-            self._pushing.manifest(replace(target, tag=tag), read(own))
+            refused = refused or self._put(job, replace(target, tag=tag), read(own))
+        if refused is not None and job.first is not None:
+            upload, lacking = self._first_platform(upload, lacking, job.first, read)
         is_listed = False
         for node in upload.nodes:
             if referrers := upload.referrers.get(str(node.descriptor.digest)):
                 is_listed |= self._pushing.referrers(target, node.descriptor.digest, referrers)
-        return self.result(upload, lacking, tagged, is_listed=is_listed, warning=warning)
+        result = self.result(upload, lacking, is_listed=is_listed)
+        return replace(result, warning=_refused_index(target, job, refused)) if refused is not None else result
 
-    def _instead(self, upload: Upload, lacking: Lacking, first: Digest) -> Lacking:
-        """Return what the registry lacks if it refuses the index, and the tags point to the first platform instead."""
-        target = Reference(self._to.repository(upload.job.repository), self._host)
-        before = {tag: self._pushing.digest(replace(target, tag=tag)) for tag in upload.job.tags}
+    def _put(self, job: Job, reference: Reference, manifest: Manifest | Index) -> Error | None:
+        """Upload a manifest. If the registry refuses a job's index because only some of its platforms are there, return the error."""
+        try:
+            self._pushing.manifest(reference, manifest)
+        except RemoteError as error:
+            if job.first is None or manifest.descriptor.digest != job.digest or error.code != "push-failed":
+                raise
+            return error
+        return None
+
+    def _first_platform(
+        self, upload: Upload, lacking: Lacking, first: Digest, read: Callable[[Descriptor], Manifest | Index]
+    ) -> tuple[Upload, Lacking]:
+        """Put the tags of an index on the manifest for its first platform. Return what was uploaded, without the index."""
+        job = replace(upload.job, digest=first)
+        target = Reference(self._to.repository(job.repository), self._host)
+        manifest = read(next(node.descriptor for node in upload.nodes if node.descriptor.digest == first))
+        before = {tag: self._pushing.digest(replace(target, tag=tag)) for tag in lacking.tags}
         tags = [tag for tag, digest in before.items() if digest != first]
+        for tag in tags:
+            self._pushing.manifest(replace(target, tag=tag), manifest)
         nodes = [node for node in lacking.nodes if node.descriptor.digest != upload.job.digest]
-        return Lacking(nodes, lacking.blobs, tags, any(before[tag] is not None for tag in tags))
+        return replace(upload, job=job), Lacking(nodes, lacking.blobs, tags, any(before[tag] is not None for tag in tags))
 
 
 def _refused_index(target: Reference, job: Job, error: Error) -> str:

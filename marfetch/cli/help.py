@@ -24,6 +24,7 @@ GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
     "CI": {"record": "record", "replay": "record"},
     "Helm": {"index": "helm", "setup": "helm"},
     "Diagnose": {"doctor": "doctor", "endpoints": "endpoints", "cache": "cache"},
+    "Agents": {"mcp": "mcp"},
     "More": {"demo": "demo", "completion": "completion", "version": "version", "help": "help"},
 }
 """Purpose → command → module of this package that defines it."""
@@ -83,6 +84,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "cache verify": ("cache verify", "cache verify --fix"),
     "cache prune": ("cache prune", "cache prune --unused-days 30"),
     "cache clear": ("cache clear", "cache clear --cache-dir .cache"),
+    "mcp": ("mcp", "mcp --offline"),
     "demo": ("demo", "demo --serve"),
     "completion": ("completion bash", "completion fish | source"),
     "version": ("version", "version --json"),

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from ..artifact.filename import safe_title
 from ..artifact.kinds import Kind, kind_of
 from ..artifact.payload import Choice, Payload, base_name, select, unpacked
 from ..content import BESIDE_FROM
@@ -368,6 +369,7 @@ def found(client: Session, resolved: Resolved, request: PullOptions) -> Found:
     if request.untar is not None:
         payloads = unpacked(selection, manifest, repository=reference.repository, tag=reference.tag)
     if request.below:
+        safe_title(request.below.partition("/")[0])
         payloads = tuple(payload._replace(name=f"{request.below}/{payload.name}") for payload in payloads)
     return Found(resolved, manifest, selection.kind, payloads)
 

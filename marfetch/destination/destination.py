@@ -16,7 +16,7 @@ from ..artifact.filename import is_git, same_name
 from ..chart.expected import Unpacking
 from ..content import Verified
 from ..errors import IntegrityError, PolicyError, StorageError
-from ..files import Writer, make_directories, storage_error
+from ..files import BY_DESCRIPTOR, Writer, free_space, make_directories, storage_error
 from ..oci import Descriptor
 from .created import CreatedDirectories, CreatedDirectory, Unknown, foreign_file, nothing_known
 from .directory import Directory, remove_parts
@@ -420,6 +420,8 @@ def whole_file(path: Path, *, size: int) -> Iterator[BinaryIO]:
                 with file:
                     yield file
                     os.fsync(file.fileno())
+                    if not BY_DESCRIPTOR:
+                        file.close()
                     directory.publish(part, path.name, replace=True)
                     directory.sync()
             finally:
@@ -449,9 +451,8 @@ def _refuse_others(path: Path) -> None:
 
 def _check_room(path: Path, size: int) -> None:
     free: int | None = None
-    with suppress(OSError, AttributeError):
-        status = os.statvfs(path.parent)
-        free = status.f_bavail * status.f_frsize
+    with suppress(OSError):
+        free = free_space(path.parent)
     if free is not None and size > free:
         raise StorageError(
             f"the disk is full: {size} bytes are needed and {free} are free, at `{path}`",

@@ -1,8 +1,13 @@
-"""Work in an open directory, by file descriptor where the system supports it, and never through a symbolic link."""
+"""Work in an open directory, by file descriptor where the system supports it, and never through a symbolic link.
+
+Windows cannot open directories. There, each access first checks that every directory on the way from the root is still the same one and
+no link or junction. A process that swaps a directory between that check and the access can redirect it.
+"""
 
 from __future__ import annotations
 
 import errno
+import ntpath
 import os
 import secrets
 import stat
@@ -14,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, Literal
 
 from ..artifact.filename import OWN_PREFIX
-from ..files import AT_LAST, claim
+from ..files import AT_LAST, BY_DESCRIPTOR, claim, replace_file
 
 _SUFFIX: Final = ".part"
 _KEPT: Final = ".kept"  # for an old directory that is moved aside; `sweep` keeps it, because it is the user's
@@ -23,7 +28,9 @@ _FICLONE: Final = 0x40049409  # ioctl_ficlonerange(2): share blocks between file
 _NO_WAIT: Final = getattr(os, "O_NONBLOCK", 0)
 _NO_FOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
 _CLOEXEC: Final = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-_BY_DESCRIPTOR: Final = os.open in os.supports_dir_fd and os.mkdir in os.supports_dir_fd
+_JUNCTION: Final = 0xA0000003  # IO_REPARSE_TAG_MOUNT_POINT: a link between directories of Windows
+_LONG: Final = 240  # characters; longer paths need the prefix, which turns off the limit of 260 characters on Windows
+_PREFIX: Final = "\\\\?\\"
 
 
 _parts: Final[set[tuple[Path, str]]] = set()
@@ -67,32 +74,60 @@ def cloned(blob: BinaryIO, file: BinaryIO) -> bool:
 
 
 class Directory:
-    """An open directory. Where supported, access is by descriptor, so that no other process can swap it for a link."""
+    """An open directory. Where supported, access is by descriptor, so that no other process can swap it for a link.
 
-    def __init__(self, path: Path, descriptor: int | None) -> None:
+    Args:
+        descriptor: None: access is by path.
+        above: the directories from the root to the parent, to check before each access by path.
+    """
+
+    def __init__(self, path: Path, descriptor: int | None, above: tuple[Directory, ...] = ()) -> None:
         self.path = path
         self._descriptor = descriptor
+        self._above = above
+        self._identity = self._seen() if descriptor is None else None
 
     @classmethod
     def open_root(cls, path: Path) -> Directory:
-        if not _BY_DESCRIPTOR:
+        if not BY_DESCRIPTOR:
             return cls(path, None)
         return cls(path, os.open(path, os.O_RDONLY | os.O_DIRECTORY | _NO_FOLLOW | _CLOEXEC))
 
     def again(self) -> Directory:
         """Return a second handle on the directory; close it separately."""
-        return Directory(self.path, None if self._descriptor is None else os.dup(self._descriptor))
+        return Directory(self.path, None if self._descriptor is None else os.dup(self._descriptor), self._above)
 
     @property
     def identity(self) -> tuple[int, int]:
         """Device and inode, which identify the directory."""
-        status = self.path.stat() if self._descriptor is None else os.fstat(self._descriptor)
+        if self._descriptor is None:
+            return self._seen()
+        status = os.fstat(self._descriptor)
         return status.st_dev, status.st_ino
+
+    def _seen(self) -> tuple[int, int]:
+        """Return device and inode of what is at the path now.
+
+        Raises:
+            OSError: it is not a directory; `ELOOP`: it is a link or a junction.
+        """
+        status = os.lstat(extended(self.path))
+        wrong = errno.ELOOP if _is_link(status) else errno.ENOTDIR if not stat.S_ISDIR(status.st_mode) else None
+        if wrong is not None:
+            raise OSError(wrong, os.strerror(wrong), str(self.path))
+        return status.st_dev, status.st_ino
+
+    def _check(self) -> None:
+        """Raise an error if another process has replaced this directory or one above it."""
+        for directory in (*self._above, self):
+            if directory._seen() != directory._identity:  # noqa: SLF001 - another directory of this class
+                raise OSError(errno.EBUSY, "another process replaced the directory", str(directory.path))
 
     def names(self) -> list[str]:
         """Return the names in the directory, decoded as UTF-8 in every locale."""
         if self._descriptor is None:
-            return os.listdir(self.path)  # noqa: PTH208 - like the call below
+            self._check()
+            return os.listdir(extended(self.path))  # noqa: PTH208 - like the call below
         return [os.fsencode(name).decode("utf-8", "surrogateescape") for name in os.listdir(self._descriptor)]  # noqa: PTH208
 
     def sync(self) -> None:
@@ -103,10 +138,8 @@ class Directory:
 
     def enter(self, name: str) -> Directory:
         if self._descriptor is None:
-            path = self.path / name
-            if path.is_symlink():
-                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
-            return Directory(path, None)
+            self._check()
+            return Directory(self.path / name, None, (*self._above, self))
         try:
             below = os.open(self._at(name), os.O_RDONLY | os.O_DIRECTORY | _NO_FOLLOW | _CLOEXEC, dir_fd=self._descriptor)
         except NotADirectoryError:
@@ -143,8 +176,8 @@ class Directory:
                 if claim(file.fileno()) is not False and os.fstat(file.fileno()).st_nlink:
                     return part, file
             except BaseException:
-                self.unlink(part)
                 file.close()
+                self.unlink(part)
                 raise
             file.close()  # another run deleted the part before it was claimed
 
@@ -217,7 +250,11 @@ class Directory:
                 os.link(self._at(part), self._at(name), src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor, follow_symlinks=False)
             except FileExistsError:
                 raise
-            except (OSError, NotImplementedError):
+            except (OSError, NotImplementedError, AttributeError):
+                if os.name == "nt":  # where a rename fails if the name is taken
+                    self._rename(part, name)
+                    _parts.discard((self.path, part))
+                    return
                 # Without hard links, checking the name and renaming are two steps.
                 with suppress(FileNotFoundError):
                     self.stat(name)
@@ -225,7 +262,7 @@ class Directory:
             else:
                 self.unlink(part)
                 return
-        os.replace(self._at(part), self._at(name), src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+        replace_file(self._at(part), self._at(name), directory=self._descriptor)
         _parts.discard((self.path, part))
 
     def publish_directory(self, part: str, name: str, *, replace: bool) -> None:
@@ -285,23 +322,31 @@ class Directory:
     def sweep(self) -> None:
         """Delete the parts of killed runs: parts that no process has claimed or, if claims are unsupported, old parts."""
         with suppress(OSError):
-            for name in os.listdir(self.path if self._descriptor is None else self._descriptor):  # noqa: PTH208 - pathlib cannot list a descriptor
+            for name in self.names():
                 if name.startswith(OWN_PREFIX) and name.endswith(_SUFFIX):
                     with suppress(OSError):
                         self.sweep_one(name)
 
     def sweep_one(self, name: str) -> None:
         """Delete a part if no process has claimed it or, if claims are unsupported, if it is old."""
+        status = self.stat(name)
+        if self._descriptor is None and stat.S_ISDIR(status.st_mode):
+            if time.time() - status.st_mtime > _STALE:
+                self.remove(name)
+            return
         # Open without blocking: the name may be a named pipe. These flags also work for directories.
         number = os.open(self._at(name), os.O_RDONLY | _NO_WAIT | _NO_FOLLOW | _CLOEXEC, dir_fd=self._descriptor)
         try:
             status = os.fstat(number)
             ours = claim(number)
             is_part = stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)
-            if is_part and (ours or (ours is None and time.time() - status.st_mtime > _STALE)):
+            is_left = is_part and (ours or (ours is None and time.time() - status.st_mtime > _STALE))
+            if is_left and BY_DESCRIPTOR:
                 self.remove(name)
         finally:
             os.close(number)
+        if is_left and not BY_DESCRIPTOR:
+            self.remove(name)
 
     def close(self) -> None:
         if self._descriptor is not None:
@@ -310,4 +355,20 @@ class Directory:
 
     def _at(self, name: str) -> str | bytes:
         # Use UTF-8 in every locale, so that a name has the same bytes on every machine.
-        return str(self.path / name) if self._descriptor is None else name.encode("utf-8", "surrogateescape")
+        if self._descriptor is not None:
+            return name.encode("utf-8", "surrogateescape")
+        self._check()
+        return extended(self.path / name)
+
+
+def _is_link(status: os.stat_result) -> bool:
+    return stat.S_ISLNK(status.st_mode) or getattr(status, "st_reparse_tag", 0) == _JUNCTION
+
+
+def extended(path: Path) -> str:
+    """Return a path for the system. On Windows, a long path becomes absolute and gets the prefix that lifts the limit of its length."""
+    text = str(path)
+    if os.name != "nt" or len(text) < _LONG or text.startswith(_PREFIX):
+        return text
+    whole = ntpath.abspath(text)
+    return f"{_PREFIX}UNC{whole[1:]}" if whole.startswith("\\\\") else f"{_PREFIX}{whole}"

@@ -10,7 +10,7 @@ from typing import BinaryIO, Final
 
 from ..content import BackgroundWriter, Buffer, Verified
 from ..errors import StorageError
-from ..files import Writer
+from ..files import BY_DESCRIPTOR, Writer
 from ..oci import Descriptor
 from .directory import cloned
 
@@ -78,6 +78,8 @@ class Placing:
         """
         self._writer.end()
         os.fsync(self._file.fileno())
+        if not BY_DESCRIPTOR:
+            self._file.close()
         try:
             self._publish(force)
         except FileExistsError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from ..destination.package import with_subcharts
 from ..document import Json, parse_yaml
 from ..errors import Error, PolicyError
 from ..files import storage_error
-from ..project.lockfile import Lock
+from ..project.lockfile import Entry, Lock
 from ..project.locking import refuse_misfits, request_of, resolve_locked
+from ..project.outdated import moved_images
 from ..project.wanted import Item, Project
 from .changes import Change, Difference, LineDiff, Section, changed_keys, changed_names, flat, section
 from .contents import FileContent, contents
@@ -227,7 +229,8 @@ def upstream(client: Session, project: Project, lock: Lock) -> tuple[list[tuple[
         try:
             new = resolve(client, item.wanted)
             old = resolve_locked(client, item, lock.by_name[item.name], asks_tag=False)
-            return compare(client, old, new, request_of(project, item))
+            found = compare(client, old, new, request_of(project, item))
+            return replace(found, sections=found.sections + _images(client, item, lock.by_name[item.name]))
         except Error as error:
             return error
         except OSError as error:
@@ -236,3 +239,13 @@ def upstream(client: Session, project: Project, lock: Lock) -> tuple[list[tuple[
     found = list(zip(project.items, client.each(one, project.items, label="comparing"), strict=True))
     different = [(item.name, result) for item, result in found if isinstance(result, Difference) and result.differs]
     return different, [(item.name, result) for item, result in found if isinstance(result, Error)]
+
+
+def _images(client: Session, item: Item, entry: Entry) -> tuple[Section, ...]:
+    """Return the locked images whose tags have another digest now."""
+    changes = [
+        Change("changed", one.image.image, str(one.image.manifest.digest), str(one.moved_to) if one.moved_to else "the tag is gone")
+        for one in moved_images(client, item, entry)
+        if one.image.manifest is not None and (one.moved_to or one.is_gone)
+    ]
+    return section("image digests", changes)

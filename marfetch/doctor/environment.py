@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -13,6 +12,7 @@ from typing import Final
 from ..content import Progress
 from ..endpoint import DATA_ENVIRONMENT, ENVIRONMENT, Endpoint
 from ..errors import Error, StorageError
+from ..files import find_program, free_space
 from ..helm.setup import GETTER, PLUGIN, plugins_directory, starts
 from ..layout import maintenance
 from ..layout.cache import cache_root
@@ -99,8 +99,11 @@ def cache(directory: Path | None, progress: Progress) -> Finding:
         return warning("cache", damage, "another program wrote to the cache, or the disk was full", "run `marfetch cache verify --fix`")
     if not layout.is_writable:
         return warning("cache", f"`{root}` is not writable", "downloads are cached for one run only", other)
-    free = shutil.disk_usage(root).free
-    shown = f"`{root}` has {known.blobs} blobs of {human_size(known.size)}; {human_size(free)} are free"
+    free = free_space(root)
+    shown = f"`{root}` has {known.blobs} blobs of {human_size(known.size)}"
+    if free is None:
+        return ok("cache", shown)
+    shown += f"; {human_size(free)} are free"
     if free < LITTLE_ROOM:
         return warning("cache", shown, "large artifacts will not fit", f"free disk space (`marfetch cache prune`), or {other}")
     return ok("cache", shown)
@@ -108,7 +111,7 @@ def cache(directory: Path | None, progress: Progress) -> Finding:
 
 def helm(variables: Mapping[str, str]) -> Finding:
     """Check Helm and both plugins."""
-    program = variables.get("HELM_BIN") or shutil.which("helm")
+    program = variables.get("HELM_BIN") or find_program("helm", variables)
     version = _helm_version(program) if program else None
     named = f"Helm {version}" if version else "Helm does not report its version" if program else "Helm is not installed"
     try:

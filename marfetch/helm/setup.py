@@ -25,7 +25,7 @@ from typing import Final
 from .. import __version__
 from ..document import parse_yaml
 from ..errors import Error, StorageError
-from ..files import home, storage_error
+from ..files import find_program, home, storage_error
 
 PLUGIN: Final = "marfetch"
 GETTER: Final = "marfetch-getter"
@@ -59,9 +59,11 @@ def plugins_directory(environment: Mapping[str, str] = os.environ, *, patience: 
     """
     named = environment.get("HELM_PLUGINS")
     if not named:
-        with suppress(OSError, subprocess.SubprocessError):
-            line = [environment.get("HELM_BIN") or "helm", "env", "HELM_PLUGINS"]
-            named = subprocess.run(line, capture_output=True, text=True, check=True, timeout=patience).stdout.strip()  # noqa: S603
+        program = environment.get("HELM_BIN") or find_program("helm", environment)
+        if program:
+            with suppress(OSError, subprocess.SubprocessError):
+                line = [program, "env", "HELM_PLUGINS"]
+                named = subprocess.run(line, capture_output=True, text=True, check=True, timeout=patience).stdout.strip()  # noqa: S603
     if named:
         return Path(named.split(os.pathsep)[0])
     data = environment.get("HELM_DATA_HOME")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +39,22 @@ class Stamp(NamedTuple):
     def of(cls, status: os.stat_result) -> Stamp:
         """Return the stamp of a blob that has its own file."""
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+_seeking: Final = threading.Lock()
+
+
+def read_at(file: int, length: int, offset: int) -> bytes:
+    """Read from an offset of an open file; every thread may do so at the same time.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    if hasattr(os, "pread"):
+        return os.pread(file, length, offset)
+    with _seeking:  # Windows: all threads share the position of the file
+        os.lseek(file, offset, os.SEEK_SET)
+        return os.read(file, length)
 
 
 class Extent:
@@ -79,7 +96,7 @@ class Extent:
             StorageError: the file cannot be read.
         """
         try:
-            return os.pread(self.file, min(length, self.size - position), self.offset + position)
+            return read_at(self.file, min(length, self.size - position), self.offset + position)
         except OSError as error:
             raise storage_error(error, self._path) from error
 

@@ -17,7 +17,7 @@ from typing import BinaryIO, Final
 from ..budget import Budget
 from ..content import BackgroundWriter, Buffer, Progress, Verified
 from ..errors import Error, IntegrityError, RemoteError, StorageError
-from ..files import INGEST, Writer, claim, make_directories, open_own, storage_error, wait_for
+from ..files import BY_DESCRIPTOR, INGEST, Writer, claim, make_directories, open_own, replace_file, storage_error, wait_for
 from ..oci import Descriptor
 from ..remote import limits
 
@@ -56,9 +56,11 @@ def claimed_part(part: Path, meanwhile: Callable[[], None] | None) -> tuple[Path
             if not wait_for(file.fileno(), meanwhile):
                 own = part.with_name(f"{part.name}.{os.getpid()}.{secrets.token_hex(4)}")
                 number = open_own(own, flags | os.O_EXCL)
-                if not os.fstat(file.fileno()).st_size:
-                    part.unlink(missing_ok=True)
+                is_empty = not os.fstat(file.fileno()).st_size
                 file.close()
+                if is_empty:
+                    with suppress(OSError):
+                        part.unlink()
                 return own, os.fdopen(number, "r+b", buffering=0)
             with suppress(FileNotFoundError):
                 if os.path.samestat(part.lstat(), os.fstat(file.fileno())):
@@ -67,6 +69,15 @@ def claimed_part(part: Path, meanwhile: Callable[[], None] | None) -> tuple[Path
             file.close()
             raise
         file.close()  # this part is gone: the other process finished the blob or gave up
+
+
+def discard(part: Path, file: BinaryIO) -> None:
+    """Delete a locked part, and close it. Where that is possible, it stays locked until it is deleted."""
+    if not BY_DESCRIPTOR:
+        file.close()
+    with suppress(OSError):
+        part.unlink()
+    file.close()
 
 
 def sweep(root: Path) -> None:
@@ -85,7 +96,10 @@ def drop_stale(part: Path, status: os.stat_result) -> bool:
         return _dropped(part)
     try:
         with os.fdopen(open_own(part, os.O_RDWR), "rb") as file:
-            return claim(file.fileno()) is not False and _dropped(part)
+            is_free = claim(file.fileno()) is not False
+            if BY_DESCRIPTOR:
+                return is_free and _dropped(part)
+        return is_free and _dropped(part)
     except OSError:
         return False
 
@@ -201,13 +215,13 @@ class FileIngest:
         try:
             if self._mode & 0o044 and hasattr(os, "fchmod"):
                 os.fchmod(self._file.fileno(), 0o600 | self._mode & 0o044)
-            if os.name == "nt":
-                self._file.close()  # Windows cannot rename an open file
+            if not BY_DESCRIPTOR:
+                self._file.close()
             try:
-                self._partial.replace(self._final)
+                replace_file(self._partial, self._final)
             except FileNotFoundError:
                 make_directories(self._final.parent, self._mode)
-                self._partial.replace(self._final)
+                replace_file(self._partial, self._final)
         except OSError as error:
             raise storage_error(error, self._final) from error
 
@@ -217,8 +231,7 @@ class FileIngest:
             self._worker.end()
         keep = self._held > 0 and not ((isinstance(error, Error) and error.exit_code in (4, 5)) or isinstance(error, StorageError))
         if error is not None and not keep:
-            with suppress(OSError):
-                self._partial.unlink()
+            discard(self._partial, self._file)
         self._file.close()
 
 

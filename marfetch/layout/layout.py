@@ -20,14 +20,14 @@ from ..artifact.kinds import matches
 from ..budget import Budget
 from ..content import BlobReader, Progress, Verified
 from ..errors import Error, IntegrityError, NotFoundError, StorageError
-from ..files import INGEST, make_directories, storage_error
+from ..files import INGEST, free_space, make_directories, storage_error
 from ..oci import MAX_MANIFEST_SIZE, Descriptor, Digest, Index, Manifest, parse_manifest
 from ..records import open_regular, refuse_unsafe
 from ..reference import Reference
 from .blobs import Entry, Extent, Stamp, open_range
 from .graph import ManifestNode
 from .index import LayoutTags, check_version, unsupported_index_content
-from .ingest import STALE, FileIngest, StallGuard, claimed_part
+from .ingest import STALE, FileIngest, StallGuard, claimed_part, discard
 
 _RECENT: Final = 1024
 """Maximum number of blob paths kept in memory. Each blob is looked up several times."""
@@ -189,11 +189,10 @@ class Layout:
         except BaseException:
             with file, suppress(OSError):
                 if not os.fstat(file.fileno()).st_size:
-                    part.unlink()
+                    discard(part, file)
             raise
         if there:
-            with file, suppress(OSError):
-                part.unlink()
+            discard(part, file)
             yield None
             return
         ingest = FileIngest(descriptor, file, part, self.path(descriptor.digest), mode=self._mode)
@@ -208,10 +207,9 @@ class Layout:
 
     def _check_room(self, descriptor: Descriptor, *, held: int) -> None:
         try:
-            status = os.statvfs(self.root) if hasattr(os, "statvfs") else None
+            free = free_space(self.root)
         except OSError as error:
             raise storage_error(error, self.root) from error
-        free = status.f_bavail * status.f_frsize if status else None
         if free is not None and descriptor.size - held > free:
             raise StorageError(
                 f"the disk is full: the blob `{descriptor.digest}` needs {descriptor.size - held} more bytes, and `{self.root}` has {free}",

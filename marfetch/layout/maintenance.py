@@ -15,7 +15,7 @@ from typing import Final
 from .. import records
 from ..content import Progress, Silent, Verified, transferring
 from ..errors import Error, InputError, IntegrityError, StorageError
-from ..files import INGEST, storage_error
+from ..files import BY_DESCRIPTOR, INGEST, storage_error
 from ..oci import Descriptor, Digest
 from ..records import RECORDS_DIRECTORY, prune_records
 from .cache import USE, alone
@@ -168,10 +168,14 @@ def clear(root: Path) -> int:
             )
         statuses = (_status(path) for path in root.rglob("*") if path.name != USE)
         size = sum(status.st_size for status in statuses if status is not None and stat.S_ISREG(status.st_mode))
-        for name in (*_CONTENT, USE):  # delete the lock file last: a command that waits for the lock then opens a new one
+        for name in _CONTENT:
             _remove(root / name)
-        with suppress(OSError):
-            root.rmdir()
+        if BY_DESCRIPTOR:  # delete the lock file last: a command that waits for the lock then opens a new one
+            _remove(root / USE)
+    if not BY_DESCRIPTOR:
+        _remove(root / USE)
+    with suppress(OSError):
+        root.rmdir()
     return size
 
 

@@ -16,7 +16,7 @@ from ..errors import Error, InputError, IntegrityError, PolicyError, StorageErro
 from ..oci import Digest
 from ..records import open_regular
 from ..tar import BLOCK, Fault, TarLimits, TarMember, TarReader, plain_name
-from .blobs import Entry, Extent, Stamp, not_there
+from .blobs import Entry, Extent, Stamp, not_there, read_at
 from .index import MAX_INDEX_SIZE, MAX_MARKER_SIZE, check_marker, missing_index, parse_index, too_large
 
 # -- a layout in a directory: nothing in it is changed, repaired or deleted
@@ -194,7 +194,7 @@ class ReadonlyTar:
 
     def _find(self) -> None:
         try:
-            head = os.pread(self._file, BLOCK, 0)
+            head = read_at(self._file, BLOCK, 0)
         except OSError as error:
             raise unreadable(error, self.root) from error
         for magic, name in _COMPRESSED.items():

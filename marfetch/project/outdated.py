@@ -101,7 +101,7 @@ def _compared(client: Session, item: Item, entry: Entry, today: date) -> Outdate
     if locked is not None:
         in_range, newest = _newer(item, entry, locked, repository, held)
     moved_to, is_gone = _moved(entry.digest, repository)
-    images = tuple(_moved_image(client, item, one) for one in entry.images if one.reference is not None)
+    images = moved_images(client, item, entry)
     marks = [] if client.options.offline else repository.referrers(entry.digest, artifact_type=LIFECYCLE)
     ends = end_of_life((mark.artifact_type or "", mark.annotations) for mark in marks)
     return Outdated(entry, in_range, newest, ends, ends is not None and ends <= today, moved_to, is_gone, tuple(held), images=images)
@@ -138,6 +138,11 @@ def _newer(
     # Versions in the range were already checked above.
     above = [one for one in versions if not one.is_prerelease and one not in allowed and (in_range is None or one.key > in_range.key)]
     return in_range, fitting(above)
+
+
+def moved_images(client: Session, item: Item, entry: Entry) -> tuple[MovedImage, ...]:
+    """Compare the tags of the locked images of a chart with the registry, one after the other."""
+    return tuple(_moved_image(client, item, one) for one in entry.images if one.reference is not None)
 
 
 def _moved_image(client: Session, item: Item, one: LockedImage) -> MovedImage:

@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 
 from ..document import Json, parse_json
 from ..errors import Error
+from ..files import find_program
 from ..reference import Host
 from ..text import printable
 
@@ -225,16 +226,17 @@ def _of_helper(helper: Any, key: str, setting: str) -> Credentials:
 @cache
 def _ask_helper(helper: str, key: str) -> Credentials:
     """Run `docker-credential-HELPER get` (docker-credential-helpers, protocol). Never show its output, because it may contain secrets."""
+    program = find_program(f"docker-credential-{helper}")
+    if program is None:
+        return Credentials(problems=("is not installed",))
     try:
         answer = subprocess.run(  # noqa: S603 - the user configured this helper, and no shell is used
-            [f"docker-credential-{helper}", "get"],
+            [program, "get"],
             input=key.encode(),
             capture_output=True,
             check=False,
             timeout=_HELPER_TIME,
         )
-    except FileNotFoundError:
-        return Credentials(problems=("is not installed",))
     except subprocess.TimeoutExpired:
         return Credentials(problems=(f"did not answer within {_HELPER_TIME:.0f} s",))
     except (OSError, ValueError) as error:

@@ -7,7 +7,6 @@ import contextlib
 import importlib.util
 import logging
 import re
-import resource
 import socket
 import struct
 import threading
@@ -346,6 +345,10 @@ def _be_silent() -> None:
 
 def raise_file_limit() -> None:
     """Raise the limit of open files so that every connection can have an open blob. Best effort."""
+    try:
+        import resource  # late: missing on Windows
+    except ImportError:
+        return
     wanted = 2 * MAX_CONNECTIONS + _SPARE_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -104,7 +104,7 @@ class BlobResponse:
                 await send({"type": "http.response.body", "body": piece, "more_body": position < end})
 
 
-_NOWAIT: Final[int | None] = getattr(os, "RWF_NOWAIT", None)
+_NOWAIT: Final[int | None] = getattr(os, "RWF_NOWAIT", None) if hasattr(os, "preadv") else None
 
 
 async def _read(extent: Extent, position: int, length: int) -> bytes:

@@ -14,16 +14,18 @@ import pytest
 
 from marfetch.bundle import mirror as mirroring
 from marfetch.bundle.clients import client_lines
-from marfetch.bundle.mirror import Loaded, To, mirror, mirror_part
+from marfetch.bundle.mirror import Loaded, To, _job, mirror, mirror_part
 from marfetch.client.session import Session
 from marfetch.errors import Error
 from marfetch.oci import Digest
 from marfetch.project.lockfile import read_lock
+from marfetch.project.roots import roots_of
 from marfetch.project.sync import Shard
 
 from ..world.bundles import locked
 from ..world.command import Call, surroundings
 from ..world.content import ALB, IMAGE, MODULE
+from ..world.images import WEB, add_multi, add_naming_chart
 from ..world.paths import ROOT
 from ..world.real import run
 from ..world.registry import Registry
@@ -152,7 +154,7 @@ def test_shards_and_batches_of_workers_cover_everything(client: Client, mar: Reg
         one, project, read_lock(project.lock_path), To.parse(f"{registry}/w", plain_http=True), with_referrers=True
     )
     (tmp_path / "project" / "marfetch.yaml").unlink()  # workers need no files of this machine
-    batch = json.dumps({"shared": config, "jobs": [[entry.name] for entry in read_lock(project.lock_path).entries]})
+    batch = json.dumps({"shared": config, "jobs": [_job([root]).to_json() for root in roots_of(read_lock(project.lock_path))]})
     assert [each[1] for each in json.loads(mirror_part(batch))] == ["pushed"] * 3
     assert [each[1] for each in json.loads(mirror_part(batch))] == ["unchanged"] * 3
 
@@ -235,3 +237,33 @@ def test_powershell_and_helm_get_the_version_of_the_artifact() -> None:
     )
     assert found["helm"] == ["helm pull oci://registry.example.com/aks/x --version 1.0.0+b"]
     assert found["powershell"][0] == "marfetch pull psresource/az:5.1 --endpoint https://registry.example.com -d feed"
+
+
+@pytest.mark.tool
+def test_locked_images_are_mirrored_as_a_bundle_carries_them(
+    client: Client, mar: Registry, registry: str, tool: Tool, tmp_path: Path
+) -> None:
+    index, children = add_multi(mar)
+    whole, _ = add_multi(mar, "oss/whole", "1", docker=True)
+    add_naming_chart(mar, f"{mar.host}/{WEB}:2.1", f"{mar.host}/oss/whole@{whole.digest}", "nginx:1")
+    add_naming_chart(mar, f"{mar.host}/oss/whole:1", repository="charts/bar")
+    project = locked(
+        client(),
+        tmp_path / "project",
+        "reference: charts/foo, images: true, platforms: [linux/arm64, linux/amd64]",
+        "reference: charts/bar, images: true",
+    )
+    to = To.parse(registry, plain_http=True)
+    mar.asked.clear()
+    dry = mirror(client(), project, to, is_rehearsal=True)
+    assert outcomes(dry) == ["would-push"] * 4
+    assert not [asked for asked in mar.asked if asked.kind == "blob" or asked.target.endswith("/manifests/2.1")]
+    found = {one.reference.partition("@")[0]: one for one in mirror(client(), project, to)}
+    web = found[f"{registry}/{WEB}:2.1"]
+    assert (web.outcome, web.kind, web.reference.partition("@")[2]) == ("pushed", "image", str(children[1].digest))
+    assert web.warning is not None
+    assert f"refuses the index `{index.digest}`" in web.warning
+    for one in children[:2]:
+        assert run(tool("crane"), "digest", "--insecure", f"{registry}/{WEB}@{one.digest}").strip() == str(one.digest)
+    assert run(tool("crane"), "digest", "--insecure", f"{registry}/oss/whole:1").strip() == str(whole.digest)
+    assert {one.outcome for one in mirror(client(), project, to)} == {"unchanged"}

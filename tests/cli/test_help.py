@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator
 from typing import Any
@@ -68,13 +69,14 @@ def test_help_alone_is_the_overview(run: Run) -> None:
         (["pul"], "no such command 'pul'. Did you mean 'pull'?"),
         (["help", "pul"], "no such command 'pul'. Did you mean 'pull'?"),
         (["bundle", "creat"], "no such command 'creat'. Did you mean 'create'?"),
-        (["pull", "--vresion", "1"], "no such option: --vresion. Did you mean '--version'?"),
-        (["pull", "--nonsense"], "no such option: --nonsense"),
+        (["pull", "--vresion", "1"], "no such option '--vresion'. Did you mean '--version'?"),
+        (["pull", "--nonsense"], "no such option '--nonsense'"),
     ],
 )
 def test_a_misspelled_word_names_the_right_one(run: Run, words: list[str], message: str) -> None:
     done = run(*words)
-    assert (done.returncode, done.stderr.splitlines()[0]) == (2, f"error: {message}")
+    line = re.sub(r"option: (--\w+)", r"option '\1'", done.stderr.splitlines()[0])  # as some releases of typer write it
+    assert (done.returncode, line) == (2, f"error: {message}")
 
 
 def test_each_command_has_one_purpose() -> None:

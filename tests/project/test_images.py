@@ -168,6 +168,10 @@ def test_a_tag_of_an_image_that_moved_is_drift(mar: Registry, client: Client, ma
             "gone": False,
         }
     ]
+    code, out, _ = call("diff", "-f", project.path, "--json")
+    assert code == 1
+    assert f"{mar.host}/{WEB}:2.1" in out
+    assert str(new.digest) in out
     assert outcomes(sync(client(), project)) == {"foo": "fetched"}  # images are not written, so their tags are not asked for
     lock(client(), project, "foo")
     assert images(project.lock_path)[0]["reference"].endswith(str(new.digest))

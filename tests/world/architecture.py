@@ -19,7 +19,7 @@ PACKAGE: Final = Path(__file__).parents[2] / "marfetch"
 
 ROWS: Final[Mapping[str, tuple[str, ...]]] = {
     "faces": ("__main__", "library", "cli", "render", "completion"),
-    "features": ("demo", "recording", "serve", "bump", "bundle", "diff", "doctor", "helm", "project", "verify"),
+    "features": ("agents", "demo", "recording", "serve", "bump", "bundle", "diff", "doctor", "helm", "project", "verify"),
     "client": ("client",),
     "storage": ("layout", "remote", "destination", "content", "records", "files", "budget", "threads"),
     "words": (
@@ -33,6 +33,7 @@ A unit is a module at the top of the package, or a package with all that is in i
 """
 
 DOORS: Final[Mapping[str, frozenset[str]]] = {
+    "agents": frozenset({"tools"}),
     "artifact": frozenset({"filename", "kinds", "module", "payload"}),
     "bundle": frozenset(
         {"check", "clients", "create", "format", "inventory", "load", "mirror", "overlay", "recorded", "signatures", "webpage"}

@@ -1,0 +1,1 @@
+"""Offers marfetch's read-only commands to coding agents as tools of the Model Context Protocol."""

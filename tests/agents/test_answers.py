@@ -1,0 +1,91 @@
+"""What an agent gets is bounded, clean, and an error that says what to do."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from marfetch.agents import answers
+from marfetch.agents.answers import MAX_ITEMS, MAX_RESULT, MAX_STRING, Answer, ask, bounded, failed
+
+
+def test_small_results_stay_as_they_are() -> None:
+    document = {"a": [1, None, True, {"b": "text\n\twith lines"}], "c": 1.5}
+    assert bounded(document) == document
+
+
+def test_control_characters_are_removed() -> None:
+    assert bounded({"a\x1b": ["\x1b[31mred\x07", "left\u202eright", "tag\U000e0041"]}) == {"a": ["[31mred", "leftright", "tag"]}
+
+
+def test_what_is_cut_is_named() -> None:
+    found = bounded({"versions": list(range(1000)), "text": "x" * (MAX_STRING + 1)})
+    assert found["versions"] == list(range(MAX_ITEMS))
+    assert found["text"] == "x" * MAX_STRING + " […]"
+    assert found["truncated"] == [
+        {"path": "versions", "shown": MAX_ITEMS, "total": 1000, "unit": "items"},
+        {"path": "text", "shown": MAX_STRING, "total": MAX_STRING + 1, "unit": "characters"},
+    ]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"many": [{"text": "x" * 10_000} for _ in range(200)]},
+        {"one": {str(number): "y" * 500 for number in range(5000)}},
+        {"deep": [[["z" * 1000] * 50] * 50] * 50},
+    ],
+    ids=["texts", "keys", "deep"],
+)
+def test_a_result_is_never_longer_than_the_limit(document: dict[str, Any]) -> None:
+    found = bounded(document)
+    assert len(json.dumps(found)) <= MAX_RESULT
+    assert found["truncated"]
+
+
+def test_an_error_has_code_message_and_hint() -> None:
+    answer = ask(["versions", "--", "aks/foo:1:2"])
+    assert answer.is_error
+    assert (answer.document["code"], answer.document["exitCode"]) == ("reference-invalid", 2)
+    assert answer.document["message"]
+    assert answer.document["hint"]
+    assert failed("a", "b\x1b", None, 1).document == {"code": "a", "message": "b", "hint": None, "exitCode": 1}
+
+
+def test_an_option_of_an_agent_is_no_option() -> None:
+    answer = ask(["versions", "--", "--help"])
+    assert answer.is_error
+    assert answer.document["exitCode"] == 2
+
+
+@pytest.mark.parametrize("word", ["\0", "a" * 3_000_000], ids=["NUL", "too long"])
+def test_what_no_process_takes_is_an_error(word: str) -> None:
+    answer = ask(["versions", "--", word])
+    assert (answer.is_error, answer.document["code"]) == (True, "usage")
+
+
+def test_a_command_without_a_result_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    import subprocess
+
+    def dies(*_: object, **__: object) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.CompletedProcess([], -9, b"{", b"Traceback\nlast \x1b line\n")
+
+    monkeypatch.setattr(subprocess, "run", dies)
+    assert ask(["versions", "--", "a/b"]) == Answer(
+        {
+            "code": "internal",
+            "message": "the command printed no result: last  line",
+            "hint": "run the same command in a terminal",
+            "exitCode": 70,
+        },
+        is_error=True,
+    )
+
+    def hangs(*_: object, **__: object) -> None:
+        raise subprocess.TimeoutExpired("marfetch", 1)
+
+    monkeypatch.setattr(subprocess, "run", hangs)
+    assert ask(["versions", "--", "a/b"]).document["code"] == "timeout"
+    assert answers.MAX_CALLS == 4
