@@ -370,6 +370,11 @@ EXAMPLES = (
         "`name` is the file that `pull` writes for a layer, or null if it writes none.",
     ),
     (
+        "images",
+        f"marfetch images {CHART}:1.7.12 --json",
+        "An entry of `images` has `image`, `chart`, `where` and `source` (`values`, `template`, `crd`, `annotation` or `rendered`). An entry of `unread` has `chart`, `path` (null for the whole chart), `code` and `reason`; one of `guessed`, a template that was searched line by line, has `chart`, `path` and `reason`. This chart names no image.",
+    ),
+    (
         "show",
         f"marfetch show values {CHART}:1.7.12 --json",
         "`path` is inside the directory of the chart; it is `crds` if there are several files with CRDs. Bytes of `content` that are not UTF-8 are U+FFFD.",

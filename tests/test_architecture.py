@@ -122,7 +122,7 @@ def test_modules_have_a_readable_size() -> None:
 def test_the_house_stays_small() -> None:
     modules = [path for path in HOUSE.modules.values() if path.name != "__init__.py"]
     entered = sum(name in HOUSE.entered for name in HOUSE.inner)
-    assert len(modules) <= 230
+    assert len(modules) <= 235
     assert len(HOUSE.entries) <= 42
     assert len(HOUSE.arrows) <= 300
     assert entered * 2 <= len(HOUSE.inner), "at most half of the modules in packages may be imported by other units"

@@ -13,7 +13,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from ..artifact.kinds import CHART, IMAGE, NOTATION_SIGNATURE, end_of_life, kind_of, kind_of_type, matches
 from ..artifact.payload import base_name, chart_types, extension_of
-from ..chart.images import FoundImages, NamedImage, find_images
+from ..chart.images import FoundImages, NamedImage
 from ..constraint import chart_version, read_version
 from ..destination.package import chart_files
 from ..document import parse_yaml
@@ -314,10 +314,10 @@ def _images_of(store: BlobStore, manifest: Manifest, *, is_checked: bool = True)
         try:
             with store.extent(layer.digest) as extent, ExtentFile(extent) as raw:
                 files = chart_files(raw, layer, name, is_checked=is_checked)  # type: ignore[arg-type]
+            found = files.images()
         except (Error, OSError) as error:
             unread[name] = str(error)
             continue
-        found = find_images(files.texts, files.reasons)
         named += found.named
         unread |= found.unread
         declared = declared or _chart_license(files.texts.get("Chart.yaml", b""))

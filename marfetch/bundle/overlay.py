@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..artifact.kinds import CHART
-from ..chart.images import find_images, repository_of
-from ..chart.relocation import Relocation, relocate
+from ..chart.relocation import Relocation, relocate, target_of
 from ..client.chartimages import ChartImages, Rendering, chart_images
 from ..content import Verified
 from ..destination.package import ChartFiles, chart_files
@@ -33,7 +32,7 @@ def charts_in(found: Opened) -> Iterator[tuple[BundleItem, Descriptor]]:
 def images_in_bundle(
     found: Opened,
     *,
-    values: Mapping[str, Any] | None = None,
+    values: Sequence[Mapping[str, Any]] = (),
     rendering: Rendering | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> list[ChartImages]:
@@ -46,8 +45,7 @@ def images_in_bundle(
                 result.append(chart_images(name, rendering(_pieces(found, layer), name), {}))
                 continue
             files = files_in(found, name, layer, check)
-            images = find_images(files.texts, files.reasons, values=values, check=check)
-            result.append(chart_images(name, images, files.unread))
+            result.append(chart_images(name, files.images(values, check), files.unread))
         except Error as error:
             result.append(ChartImages(name, unread={"": error}))
         except OSError as error:
@@ -141,7 +139,5 @@ def _target(image: LockedImage, registry: str) -> str | None:
     """
     if image.reference is None or image.manifest is None:
         return None
-    name, _, digest = image.image.partition("@")
     carried = image.manifests[0].digest if len(image.manifests) == 1 else image.manifest.digest
-    tag = name.removeprefix(repository_of(image.image))
-    return f"{registry}/{image.reference.repository}{tag}{f'@{carried}' if digest else ''}"
+    return target_of(image.image, f"{registry}/{image.reference.repository}", str(carried))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from .images import NamedImage, Search, repository_of, search
+from .images import ChartSearch, search
+from .naming import NamedImage, repository_of
 from .template.evaluate import Meter
 from .template.goformat import Formatter
 from .template.marked import SourceSpan, spans_of
@@ -58,8 +59,8 @@ def relocate(
         registry: the host of the new registry with its prefix, for charts that have an empty value for it.
     """
 
-    def searched(values: Mapping[str, Any]) -> Search:
-        return search(files, unread, values=values, check=check)
+    def searched(values: Mapping[str, Any]) -> ChartSearch:
+        return search(files, unread, values=[values], check=check)
 
     before = searched({})
     edits: dict[str, set[_Edit]] = {}
@@ -94,22 +95,28 @@ def relocate(
     return Relocation(values, tuple(_left(before, after, targets, reasons)))
 
 
+def target_of(image: str, repository: str, digest: str) -> str:
+    """Return the reference of an image in another repository: with its tag, and with this digest if the image has one."""
+    name, _, pinned = image.partition("@")
+    return f"{repository}{name.removeprefix(repository_of(image))}{f'@{digest}' if pinned else ''}"
+
+
 def yaml_of(values: Mapping[str, Any]) -> str:
     """Return values as YAML."""
     return Formatter(Meter()).yaml(dict(values))
 
 
-def _images(found: Search) -> set[str]:
+def _images(found: ChartSearch) -> set[str]:
     return {named.image for named, _ in found.occurrences if named.source in ("values", "template")}
 
 
-def _misplaced(after: Search, before: Search, targets: Mapping[str, str]) -> int:
+def _misplaced(after: ChartSearch, before: ChartSearch, targets: Mapping[str, str]) -> int:
     """Return the number of images that still have a target, or were changed to something else."""
     images, known = _images(after), {*targets.values(), *(_images(before) - set(targets))}
     return len(images - known)
 
 
-def _left(before: Search, after: Search, targets: Mapping[str, str], reasons: Mapping[NamedImage, str]) -> Iterator[Left]:
+def _left(before: ChartSearch, after: ChartSearch, targets: Mapping[str, str], reasons: Mapping[NamedImage, str]) -> Iterator[Left]:
     original, known = _images(before), set(targets.values())
     for named in dict.fromkeys(named for named, _ in before.occurrences):
         if named.image not in targets:

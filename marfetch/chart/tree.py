@@ -6,7 +6,7 @@ The rules are those of Helm (helm/helm, `chartutil.ProcessDependencies` and `cha
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -130,21 +130,24 @@ def _with_origins(value: Any, where: str, path: tuple[Any, ...], marks: Marks) -
 # -- values
 
 
-def enabled_chart(chart: Chart, given: Mapping[str, Any] | None = None) -> Chart:
+def enabled_chart(chart: Chart, given: Sequence[Mapping[str, Any]] = ()) -> Chart:
     """Return the chart with its enabled sub-charts, each under its alias and with its final values.
 
     Args:
-        given: values of the user, which override those of the chart.
+        given: values of the user, which override those of the chart; later ones win.
 
     Raises:
         PolicyError: `limit-passed`.
     """
-    values: dict[str, Any] = _copy(given or {})
+    user: dict[str, Any] = {}
+    for one in given:
+        override(user, one)
+    values = _copy(user)
     named = _aliased(chart, _Count(_weight(chart.values.get("global"))))
     _coalesce(named, values)
     _disable(named, values, "", values.get("tags"))
     _import(named)
-    values = _copy(given or {})
+    values = _copy(user)
     _coalesce(named, values)
     _assign(named, values)
     return named

@@ -83,14 +83,14 @@ def _found(
 ) -> list[ChartImages]:
     from ..client.chartimages import images_of, read_values
 
-    given: dict[str, Any] = read_values(values)
+    given = read_values(values)
     budget = settings.budget()
     rendering: Rendering | None = None
     if rendered:
-        from ..helm.templating import rendered_images
+        from ..helm.templating import helm_images
 
         def rendering(package: Any, name: str) -> Any:
-            return rendered_images(package, name, values, budget)
+            return helm_images(package, name, values, budget)
 
     if bundle is not None:
         from ..bundle.format import opened

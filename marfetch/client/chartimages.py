@@ -9,8 +9,7 @@ from typing import Any, Final, TypeAlias
 
 from ..artifact.kinds import CHART, kind_of
 from ..artifact.payload import Choice
-from ..chart.images import FoundImages, NamedImage, find_images
-from ..chart.tree import override
+from ..chart.images import FoundImages, NamedImage
 from ..destination.package import chart_files
 from ..document import parse_yaml
 from ..errors import Error, InputError, IntegrityError, PolicyError
@@ -61,14 +60,14 @@ def chart_images(chart: str, found: FoundImages, errors: Mapping[str, Error]) ->
     return ChartImages(chart, named, unread, found.guessed)
 
 
-def read_values(paths: Sequence[Path]) -> dict[str, Any]:
-    """Read files with values, as `helm template --values` takes them: later files override earlier ones.
+def read_values(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """Read files with values, as `helm template --values` takes them.
 
     Raises:
         InputError: `usage`: a file does not exist, or is not a mapping.
         StorageError: a file cannot be read.
     """
-    values: dict[str, Any] = {}
+    values: list[dict[str, Any]] = []
     for path in paths:
         try:
             with path.open("rb") as file:
@@ -81,7 +80,7 @@ def read_values(paths: Sequence[Path]) -> dict[str, Any]:
             raise InputError(error.message, code="usage", hint="name a YAML file with values") from error
         if not isinstance(found, dict) and found is not None:
             raise InputError(f"`{path}` is not a mapping", code="usage", hint="name a YAML file with values")
-        override(values, found or {})
+        values.append(found or {})
     return values
 
 
@@ -89,7 +88,7 @@ def images_of(
     client: Session,
     wanted: Sequence[Wanted],
     *,
-    values: Mapping[str, Any] | None = None,
+    values: Sequence[Mapping[str, Any]] = (),
     rendering: Rendering | None = None,
     skips_others: bool = False,
 ) -> list[ChartImages]:
@@ -116,7 +115,7 @@ def images_of(
     return [found for found in client.each(one, wanted, label="searching", unit="charts") if found is not None]
 
 
-def _images_of(client: Session, resolved: Resolved, values: Mapping[str, Any] | None, rendering: Rendering | None) -> ChartImages:
+def _images_of(client: Session, resolved: Resolved, values: Sequence[Mapping[str, Any]], rendering: Rendering | None) -> ChartImages:
     reference = resolved.reference
     kind = kind_of(artifact(resolved, Choice(), None))
     if kind is not CHART:
@@ -134,7 +133,6 @@ def _images_of(client: Session, resolved: Resolved, values: Mapping[str, Any] | 
             return chart_images(reference.shown, rendering(client.cache.pieces(layer), reference.shown), {})
         with client.cache.open(layer.digest) as blob:
             files = chart_files(blob, layer, reference.shown, check=client.budget.check)
-        images = find_images(files.texts, files.reasons, values=values, check=client.budget.check)
-        return chart_images(reference.shown, images, files.unread)
+        return chart_images(reference.shown, files.images(values, client.budget.check), files.unread)
 
     return resolved.repository.use(layer, read)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
-from typing import BinaryIO, Final, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, BinaryIO, Final, NamedTuple
 
 from ..chart.expected import ExpectedChart, Unpacking
-from ..chart.images import is_packed_subchart, is_searched
+from ..chart.images import FoundImages, find_images, is_packed_subchart, is_searched
 from ..errors import Error, IntegrityError, PolicyError
 from ..oci import Descriptor, Digest
 from . import packed
@@ -40,6 +40,10 @@ class ChartFiles(NamedTuple):
     def reasons(self) -> dict[str, str]:
         """Path of each unread file → the reason."""
         return {path: error.message for path, error in self.unread.items()}
+
+    def images(self, values: Sequence[Mapping[str, Any]] = (), check: Callable[[], None] = lambda: None) -> FoundImages:
+        """Return the container images that the chart names (see `find_images`)."""
+        return find_images(self.texts, self.reasons, values=values, check=check)
 
 
 def chart_files(

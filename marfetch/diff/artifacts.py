@@ -12,7 +12,6 @@ from typing import Any
 from ..artifact.kinds import BICEP_MODULE, CHART
 from ..artifact.module import parse_template
 from ..chart.expected import CHART_FILE
-from ..chart.images import find_images
 from ..chart.parts import VALUES_FILE
 from ..client.pull import PullOptions
 from ..client.pull import found as find_layers
@@ -138,8 +137,7 @@ def _changed_document(
 
 def images(files: Mapping[str, FileContent]) -> tuple[str, ...]:
     """Return the container images that a chart names, sorted."""
-    found = with_subcharts({path: file.raw for path, file in files.items() if file.raw is not None})
-    return find_images(found.texts).images
+    return with_subcharts({path: file.raw for path, file in files.items() if file.raw is not None}).images().images
 
 
 def _modules(

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from ..budget import Budget
-from ..chart.images import FoundImages, NamedImage
-from ..chart.manifests import images_in
+from ..chart.images import FoundImages, rendered_images
 from ..errors import InputError, PolicyError
 
 TIME: Final = 120.0
@@ -23,7 +22,7 @@ _KEPT: Final = ("PATH", "SYSTEMROOT", "TMPDIR", "TEMP", "TMP")
 """Environment variables that Helm gets. Without the others it finds no plugin, no repository, no credentials and no cluster."""
 
 
-def rendered_images(package: Iterable[bytes], name: str, values: Sequence[Path], budget: Budget) -> FoundImages:
+def helm_images(package: Iterable[bytes], name: str, values: Sequence[Path], budget: Budget) -> FoundImages:
     """Run `helm template` on a packed chart, and find the images in its manifests.
 
     Args:
@@ -77,12 +76,4 @@ def rendered_images(package: Iterable[bytes], name: str, values: Sequence[Path],
                 f"`helm template` renders {output.stat().st_size} bytes for `{name}`", code="limit-passed", rule=f"{MAX_RENDERED} bytes"
             )
         text = output.read_bytes().decode("utf-8", "replace")
-    return FoundImages(tuple(_named(text)), {})
-
-
-def _named(text: str) -> Iterable[NamedImage]:
-    """Yield the images with the template that they come from, which Helm names in a comment (`# Source: chart/templates/x.yaml`)."""
-    for one in images_in(text):
-        comment = text.rfind("\n# Source: ", 0, one.start)
-        source = text[comment + 11 : text.index("\n", comment + 1)] if comment >= 0 else ""
-        yield NamedImage(one.image, source.partition("/")[2] or "manifest", "rendered")
+    return rendered_images(text)

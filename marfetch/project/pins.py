@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from ..artifact.kinds import CHART, matches
 from ..artifact.payload import chart_types
-from ..chart.images import find_images
+from ..chart.images import FoundImages
 from ..client.resolve import Found, Resolved, resolved_to
 from ..client.session import Repository, Session
-from ..destination.package import ChartFiles, chart_files
+from ..destination.package import chart_files
 from ..errors import Error, InputError, LockError, NotFoundError
 from ..files import storage_error
 from ..oci import Descriptor, Digest, Index, Manifest, Platform
@@ -186,8 +186,7 @@ def _images_of(client: Session, task: ImageTask) -> list[str]:
     for layer in found.manifest.layers:
         if not matches(layer.media_type, chart_types(found.manifest)):
             continue
-        files = found.resolved.repository.use(layer, partial(_files, client, layer, item.name))
-        named = find_images(files.texts, files.reasons, check=client.budget.check)
+        named = found.resolved.repository.use(layer, partial(_named, client, layer, item.name))
         for path, reason in named.unread.items():
             client.progress.warn(f"`{item.name}`: cannot search `{path}` for images, so images may be missing from the lock: {reason}")
         for path, reason in named.guessed.items():
@@ -196,10 +195,10 @@ def _images_of(client: Session, task: ImageTask) -> list[str]:
     return list(dict.fromkeys(images))
 
 
-def _files(client: Session, layer: Descriptor, name: str) -> ChartFiles:
+def _named(client: Session, layer: Descriptor, name: str) -> FoundImages:
     with client.cache.open(layer.digest) as blob:
         try:
-            return chart_files(blob, layer, name, check=client.budget.check)
+            return chart_files(blob, layer, name, check=client.budget.check).images(check=client.budget.check)
         except Error as error:
             error.message = f"cannot search the chart `{name}` for images: {error.message}"
             error.args = (error.message,)

@@ -27,7 +27,7 @@ from .child import ChildProcess, environment
 from .seen import Observations, names_endpoint
 
 if TYPE_CHECKING:
-    from .answers import Answers
+    from .answering import Answers
 
 _BACKLOG: Final = 1024
 _SHOWN: Final = 5

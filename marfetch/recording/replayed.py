@@ -14,7 +14,7 @@ from ..oci import Descriptor, Digest, Index, Manifest
 from ..reference import is_repository, is_tag
 from ..serve.responses import PlainResponse, SentPart, no_blob, no_name, problem, span
 from ..serve.streams import VerifiedBlobs, blob_response
-from .answers import Answers, digest_of
+from .answering import Answers, digest_of
 from .seen import Observations
 
 

@@ -30,7 +30,7 @@ from ..oci import Descriptor, Digest, Index, Manifest
 from ..reference import Host, Reference, is_repository, is_tag
 from ..serve.responses import PIECE, PlainResponse, SentPart, no_blob, no_name, span
 from ..serve.streams import BlobResponse, VerifiedBlobs, blob_response
-from .answers import Answers, absence, digest_of
+from .answering import Answers, absence, digest_of
 from .seen import Observations
 
 WHOLE: Final = 1 << 20

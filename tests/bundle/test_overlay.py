@@ -31,7 +31,7 @@ def packed(files: dict[str, str]) -> bytes:
 def test_every_image_that_values_name_lies_in_the_new_registry(case: Case) -> None:
     files = {path: text.encode() for path, text in case.files.items()}
     found = relocate(files, case.targets(REGISTRY), REGISTRY)
-    after = find_images(files, values=found.values).images
+    after = find_images(files, values=[found.values]).images
     assert set(after) == {case.moved.get(image, image).replace("NEW", REGISTRY) for image in find_images(files).images}
     assert {one.image for one in found.left} == set(case.left)
 

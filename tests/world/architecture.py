@@ -39,7 +39,7 @@ DOORS: Final[Mapping[str, frozenset[str]]] = {
     "bundle": frozenset(
         {"check", "clients", "create", "format", "inventory", "load", "mirror", "overlay", "recorded", "sbom", "signatures", "webpage"}
     ),
-    "chart": frozenset({"expected", "images", "manifests", "parts", "relocation", "tree"}),
+    "chart": frozenset({"expected", "images", "parts", "relocation"}),
     "cli": frozenset(),
     "client": frozenset(
         {

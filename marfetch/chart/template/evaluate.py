@@ -10,9 +10,9 @@ from .syntax import Block, Function, Invocation, Jump, Literal, Node, Parser, Pi
 
 MAX_EVALUATED: Final = 1_000_000
 """Maximum number of steps for all templates of a chart. A long text or list counts as several steps."""
-MAX_RESULT: Final = 16 << 20
+MAX_TEXT_RESULT: Final = 16 << 20
 """Maximum length of one text in characters."""
-MAX_CALLS: Final = 60
+MAX_INCLUDES: Final = 60
 """Maximum depth of templates that include one another. Charts need about ten."""
 _PER_STEP: Final = 64
 """Characters that count as one step."""
@@ -36,8 +36,8 @@ class Meter:
     def take(self, value: Any) -> Any:
         """Count a value by its length, and return it."""
         if isinstance(value, (str, list, dict)):
-            if len(value) > MAX_RESULT:
-                raise StepsExceededError(f"a value has more than {MAX_RESULT} characters or items")
+            if len(value) > MAX_TEXT_RESULT:
+                raise StepsExceededError(f"a value has more than {MAX_TEXT_RESULT} characters or items")
             self.spend(1 + len(value) // _PER_STEP)
         return value
 
@@ -113,7 +113,7 @@ class Evaluator:
 
     def _output(self, nodes: list[Node], dot: Any) -> str:
         self._depth += 1
-        if self._depth > MAX_CALLS:
+        if self._depth > MAX_INCLUDES:
             raise TemplateError("templates include one another too deeply")
         parts: list[str] = []
         try:
