@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import pytest
 
+from marfetch.bump import decide
 from marfetch.bundle import inventory, signatures, targets
 from marfetch.bundle.check import Problem
 from marfetch.diff.changes import Sort
@@ -237,7 +238,7 @@ def test_control_characters_of_a_publisher_reach_no_terminal(here: Path, mar: Re
 def test_every_status_word_has_its_style() -> None:
     """Color only repeats the meaning of a word. If you add a status word, choose its color in `table.py`."""
     words: set[str] = set()
-    for kind in (locking.Change, sync.Outcome, prune.PruneOutcome, targets.Outcome, signatures.Outcome, Status, Sort):
+    for kind in (locking.Change, sync.Outcome, prune.PruneOutcome, targets.Outcome, signatures.Outcome, decide.Status, Status, Sort):
         words |= set(get_args(kind))
     for owner, field in ((Problem, "kind"), (inventory.Changed, "change"), (verdict.Verdict, "outcome"), (verdict.CheckOutcome, "outcome")):
         words |= set(re.findall(r"['\"]([a-z-]+)['\"]", str(owner.__annotations__[field])))
