@@ -197,7 +197,6 @@ def test_a_page_that_loads_something_from_another_host_fails_the_build() -> None
 
 
 def test_the_limits_in_the_reference_equal_those_of_the_code() -> None:
-    from marfetch.agents import results
     from marfetch.chart import images, manifests, relocation, tree
     from marfetch.chart.template import evaluate, functions, goformat, marked, matching, syntax, wording
     from marfetch.client import chartimages, show
@@ -214,7 +213,7 @@ def test_the_limits_in_the_reference_equal_those_of_the_code() -> None:
     own = {
         of_archives: (),
         package: (),
-        results: ("MAX_OUTPUT", "MAX_TIME"),
+        bounds: ("MAX_OUTPUT", "MAX_TIME"),
         show: (),
         changes: (),
         contents: (),

@@ -13,7 +13,7 @@ from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import Field, ValidationError
 
 from .. import __version__
-from .results import MAX_STRING, Answer, ask, failed
+from .bounds import MAX_STRING, Answer, ask, failed
 
 INSTRUCTIONS: Final = (
     "Read-only tools for the Microsoft Artifact Registry (MAR, mcr.microsoft.com): Helm charts, Bicep modules and other OCI artifacts. "

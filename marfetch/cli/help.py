@@ -67,7 +67,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "bundle sbom": ("bundle sbom bundle.tar", "bundle sbom bundle.tar --json"),
     "mirror": ("mirror --to registry.example.com/mar", "mirror --to registry.example.com/mar --referrers --dry-run"),
     "bundle overlay": (
-        "bundle overlay bundle.tar --registry registry.example.com/mar > values.yaml",
+        "bundle overlay bundle.tar --registry registry.example.com/mar",
         "bundle overlay bundle.tar --registry registry.example.com --chart alb-controller --strict",
     ),
     "serve": ("serve bundle.tar", "serve bundle.tar --port 5000"),

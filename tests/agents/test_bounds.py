@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from marfetch.agents import results
-from marfetch.agents.results import MAX_ITEMS, MAX_REPLY, MAX_STRING, Answer, ask, bounded, failed
+from marfetch.agents import bounds
+from marfetch.agents.bounds import MAX_ITEMS, MAX_REPLY, MAX_STRING, Answer, ask, bounded, failed
 
 
 def test_small_results_stay_as_they_are() -> None:
@@ -88,4 +88,4 @@ def test_a_command_without_a_result_is_an_error(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(subprocess, "run", hangs)
     assert ask(["versions", "--", "a/b"]).document["code"] == "timeout"
-    assert results.MAX_PARALLEL == 4
+    assert bounds.MAX_PARALLEL == 4
