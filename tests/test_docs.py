@@ -197,6 +197,7 @@ def test_a_page_that_loads_something_from_another_host_fails_the_build() -> None
 
 
 def test_the_limits_in_the_reference_equal_those_of_the_code() -> None:
+    from marfetch.agents import bounds
     from marfetch.chart import images, manifests, relocation, tree
     from marfetch.chart.template import evaluate, functions, goformat, marked, matching, syntax, wording
     from marfetch.client import chartimages, show
