@@ -30,7 +30,7 @@ _A = Annotated[Path, typer.Argument(metavar="FILE", help="Older bundle.")]
 _B = Annotated[Path, typer.Argument(metavar="FILE", help="Newer bundle.")]
 _To = Annotated[str, typer.Option("--to", metavar="HOST[:PORT][/PREFIX]|DIR", help="Your own registry, or a directory, written as ./NAME.")]
 PlainHttp = Annotated[bool, typer.Option("--plain-http", help="Use HTTP instead of HTTPS; for loopback addresses only.")]
-_Registry = Annotated[str, typer.Option("--registry", metavar="HOST[:PORT][/PREFIX]", help="Registry that has the content of the bundle.")]
+_Registry = Annotated[str, typer.Option("--registry", metavar="HOST[/PREFIX]", help="Registry that has the content of the bundle.")]
 _ChartName = Annotated[str | None, typer.Option("--chart", metavar="NAME", help="Only the chart with this name in the lock file.")]
 _Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if an image cannot be pointed at the registry.")]
 _COMPRESSED: Final = (".gz", ".tgz", ".zst", ".tzst", ".xz", ".txz", ".bz2", ".tbz2", ".lz4", ".zip")

@@ -472,6 +472,8 @@ FREE = {
     "KEY=VALUE",
     "REPOSITORY",
     "I/N",
+    "HOST[/PREFIX]",
+    "HOST[:PORT][/PREFIX]",
     "HOST[:PORT][/PREFIX]|DIR",
     "dask://HOST:PORT",
 }
