@@ -104,7 +104,7 @@ def test_the_table_of_the_readme_works_from_top_to_bottom(mar: Registry, tmp_pat
     (place / "marfetch.yaml").write_text(re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)[0])
     environment = surroundings(mar, tmp_path / "cache", PATH=f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
     # There are no certificates, so there is no trust policy. The versions differ, and there is a newer one than the locked one.
-    expected = {"trust": 2, "verify": 2, "diff": 1, "outdated": 1}
+    expected = {"trust": 2, "verify": 2, "diff": 1, "outdated": 1, "bump": 1}
     for line in readme_table():
         command = shlex.split(line)[1] if line.startswith("marfetch ") else ""
         if command not in ("serve", "record", "replay") and not line.startswith(("marfetch bundle load", "marfetch mirror")):
