@@ -50,6 +50,9 @@ MAX_DEPTH = 64
 MAX_INTEGER_DIGITS = 19
 """Maximum digits of an integer: sizes are 64-bit numbers (image-spec, descriptor, `size`)."""
 
+MAX_NUMBER = 200
+"""Maximum length of a number in Helm's values; a longer text is no number."""
+
 MAX_VALUES = 500_000
 """Maximum number of values in a JSON document, counted by commas. A value such as `[],` needs over twenty times its length in memory."""
 
@@ -129,7 +132,9 @@ def _depth_exceeds(value: Json, limit: int) -> bool:
     return True
 
 
-def parse_yaml(data: bytes, what: str, *, marks: Marks | None = None, limit: int = MAX_YAML_SIZE, is_lenient: bool = False) -> Json:
+def parse_yaml(
+    data: bytes, what: str, *, marks: Marks | None = None, limit: int = MAX_YAML_SIZE, is_lenient: bool = False, is_helm: bool = False
+) -> Json:
     """Parse one YAML document that JSON can express (YAML 1.2, chapter 10.3, the core schema: `yes` and dates are strings).
 
     Args:
@@ -139,6 +144,8 @@ def parse_yaml(data: bytes, what: str, *, marks: Marks | None = None, limit: int
         limit: maximum size in bytes.
         is_lenient: accept what Helm and other tools accept. Anchors, aliases and merge keys (`<<`) are expanded, up to a limit. Tags are
             ignored. Numbers that JSON cannot express become text. The last of several equal keys counts.
+        is_helm: lenient, and scalars are those of Helm's values (sigs.k8s.io/yaml, `resolve`): `yes` and `off` are booleans, `010` is
+            octal, and every number is a float.
 
     Returns:
         The value; None for a text without a document.
@@ -157,7 +164,7 @@ def parse_yaml(data: bytes, what: str, *, marks: Marks | None = None, limit: int
             what=what,
             rule=f"at most {limit} bytes of YAML",
         )
-    reader = _YamlReader(what, marks, is_lenient=is_lenient)
+    reader = _YamlReader(what, marks, is_lenient=is_lenient or is_helm, is_helm=is_helm)
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -240,13 +247,37 @@ _NULL = ("", "~", "null", "Null", "NULL")
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _INTEGERS = ((re.compile(r"[-+]?[0-9]+", re.ASCII), 10), (re.compile(r"0o[0-7]+"), 8), (re.compile(r"0x[0-9A-Fa-f]+"), 16))
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", re.ASCII)
+_HELM_BOOLEANS = {
+    spelling: value
+    for value, words in ((True, ("y", "yes", "true", "on")), (False, ("n", "no", "false", "off")))
+    for word in words
+    for spelling in (word, word.capitalize(), word.upper())
+}
+_HELM_INTEGER = re.compile(r"([-+]?)(?:0[xX]([0-9a-fA-F]+)|0[bB]([01]+)|0[oO]?([0-7]+)|([0-9]+))", re.ASCII)
 _NO_NUMBERS = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
+
+
+def helm_scalar(text: str) -> Json:
+    """Return the value of a plain scalar as Helm reads it. What JSON cannot express stays text."""
+    if text in _NULL or text in _HELM_BOOLEANS:
+        return _HELM_BOOLEANS.get(text)
+    if not text[0].isdigit() and text[0] not in "+-.":
+        return text
+    plain = text.replace("_", "") if text[0] != "." else text
+    if len(text) > MAX_NUMBER or (not (whole := _HELM_INTEGER.fullmatch(plain)) and not _FLOAT.fullmatch(plain)):
+        return text
+    if whole is not None and not whole[5]:
+        digits, base = next((found, base) for found, base in zip(whole.groups()[1:4], (16, 2, 8), strict=True) if found)
+        return float(int(whole[1] + digits, base))
+    value = float(plain)
+    return text if math.isinf(value) else value
 
 
 class _YamlReader:
     """Builds values from the parser's events, so that forbidden constructs are refused with their position."""
 
-    def __init__(self, what: str, marks: Marks | None = None, *, is_lenient: bool = False) -> None:
+    def __init__(self, what: str, marks: Marks | None = None, *, is_lenient: bool = False, is_helm: bool = False) -> None:
+        self._scalar_of = helm_scalar if is_helm else None
         self._what = what
         self._marks = marks
         self._anchors: dict[str, tuple[Json, int, Path]] | None = {} if is_lenient else None
@@ -327,7 +358,7 @@ class _YamlReader:
             if type(inner).__name__ != "ScalarEvent":
                 self.fail("a key is not a string", inner)
             self._value(inner, events, path)  # called only to refuse anchors and tags; the key itself is always a string
-            key: str = inner.value  # type: ignore[attr-defined]
+            key: str = self._key(inner)
             if key in mapping and self._anchors is None:
                 self.fail(f"the key `{key[:100]}` appears twice", inner)
             self._mark(inner, (*path, key))
@@ -354,10 +385,19 @@ class _YamlReader:
         if self._marks is not None and source in self._marks:
             self._marks[path] = self._marks[source]._replace(target=self._target(source))
 
+    def _key(self, event: Event) -> str:
+        value = self._scalar(event) if self._scalar_of is not None else None
+        if isinstance(value, bool):
+            return str(value).lower()
+        is_whole = isinstance(value, float) and value.is_integer()
+        return str(int(value) if is_whole else value) if isinstance(value, float) else event.value  # type: ignore[attr-defined]
+
     def _scalar(self, event: Event) -> Json:
         text: str = event.value  # type: ignore[attr-defined]
         if not event.implicit[0]:  # type: ignore[attr-defined] # a quoted scalar, or one with a tag, is text
             return text
+        if self._scalar_of is not None:
+            return self._scalar_of(text)
         if text in _NULL:
             return None
         if text in _BOOLEANS:

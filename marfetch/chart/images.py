@@ -18,7 +18,7 @@ from .template.marked import cut, spans_of
 from .tree import Chart, enabled_chart, read_chart
 from .unevaluated import beside_templates
 
-__all__ = ["FoundImages", "NamedImage", "Source", "find_images", "is_packed_subchart", "is_searched", "rendered_images", "search"]
+__all__ = ["FoundImages", "NamedImage", "Source", "find_images", "is_packed_subchart", "is_searched", "is_used"]
 
 _SEARCHED: Final = re.compile(rf"{WITHIN}(?:templates/.*|.*\.(?:yaml|yml|tpl))", re.DOTALL)
 _PACKED: Final = re.compile(rf"{WITHIN}charts/[^/_.][^/]*\.tgz")
@@ -27,8 +27,13 @@ MAX_READ: Final = 16 << 20
 
 
 def is_searched(path: str) -> bool:
-    """Return whether a file is needed to find the images of a chart. The path is relative to the directory of the chart."""
+    """Return whether a file can name images itself. The path is relative to the directory of the chart."""
     return _SEARCHED.fullmatch(path) is not None
+
+
+def is_used(path: str) -> bool:
+    """Return whether the search for images needs a file. Templates can read any file with `.Files`, except for signatures of sub-charts."""
+    return not path.endswith(".tgz.prov")
 
 
 def is_packed_subchart(path: str) -> bool:

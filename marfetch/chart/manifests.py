@@ -12,8 +12,8 @@ from ..errors import IntegrityError
 
 MAX_IMAGE: Final = 1_024
 """Maximum number of characters; a longer text is not an image."""
-IMAGE: Final = re.compile(r"(?:[a-zA-Z0-9][\w.-]*(?::\d+)?/)?[a-z0-9][\w.-]*(?:/[\w.-]+)*(?::[\w.-]+)?(?:@\w+:[0-9a-fA-F]+)?", re.ASCII)
-"""An image reference (distribution/reference, loosely). Texts such as URLs and template expressions are not."""
+IMAGE: Final = re.compile(r"(?:[a-zA-Z0-9][\w.-]*(?::\d+)?/)?[a-z0-9][\w.-]*(?:/[\w.-]+)*(?::[\w.+-]+)?(?:@\w+:[0-9a-fA-F]+)?", re.ASCII)
+"""An image reference (distribution/reference, loosely). Texts such as URLs are not; `a:2.02e+07`, which Helm makes of a number, is."""
 _CONTAINERS: Final = ("containers", "initContainers", "ephemeralContainers")
 _KEY: Final = re.compile(r"(?:.*[a-z0-9_-])?image(?:name)?", re.IGNORECASE)
 _DOCUMENT: Final = re.compile(r"^---(?=\s|$)", re.MULTILINE)

@@ -203,4 +203,7 @@ def _put(values: dict[str, Any], defaults: Any, path: _Path, text: str) -> None:
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
-    return [_plain(inner) for inner in value] if isinstance(value, list) else str(value) if isinstance(value, str) else value
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    is_whole = isinstance(value, float) and value.is_integer()
+    return str(value) if isinstance(value, str) else int(value) if is_whole else value

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import fnmatch
-import json
+import base64
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
@@ -12,6 +11,7 @@ from .template.evaluate import Evaluator, Meter, StepsExceededError, Struct
 from .template.functions import functions
 from .template.goformat import Formatter
 from .template.marked import from_value
+from .template.matching import glob_expression, matches
 from .template.syntax import TemplateError
 from .tree import Chart
 
@@ -43,6 +43,10 @@ _GROUPS: Final = {
     "storage.k8s.io": ("v1", "v1beta1"),
 }
 """The API versions that `helm template` knows without a cluster."""
+
+
+_NO_FILE: Final = re.compile(r"templates/|(?:Chart|values|requirements)\.yaml$|(?:Chart|requirements)\.lock$|values\.schema\.json$")
+"""Files of a chart that `.Files` does not have (helm/helm, `LoadFiles`)."""
 
 
 class Rendered(NamedTuple):
@@ -89,7 +93,7 @@ def render(chart: Chart, *, check: Callable[[], None] = lambda: None) -> Rendere
         check()
         place = name.removesuffix(path.removeprefix(one.path))
         if place not in contexts:
-            contexts[place] = _context(one, is_root=one is chart)
+            contexts[place] = _context(one, formatter.yaml, is_root=one is chart)
         contexts[place]["Template"] = {"Name": name, "BasePath": f"{place}templates"}
         try:
             outputs.append((path, evaluator.run(name, contexts[place])))
@@ -109,7 +113,7 @@ def _named(chart: Chart, name: str) -> list[tuple[Chart, str]]:
     return found
 
 
-def _context(chart: Chart, *, is_root: bool) -> dict[str, Any]:
+def _context(chart: Chart, to_yaml: Callable[[Any], str], *, is_root: bool) -> dict[str, Any]:
     """Return the objects that templates start from (Helm, "Built-in Objects")."""
     major, minor, _ = KUBERNETES[1:].split(".")
     version = Struct({"": KUBERNETES, "Version": KUBERNETES, "GitVersion": KUBERNETES, "Major": major, "Minor": minor})
@@ -122,14 +126,17 @@ def _context(chart: Chart, *, is_root: bool) -> dict[str, Any]:
             "APIVersions": Struct({"Has": _has_api}),
             "HelmVersion": {"Version": "v4.0.0", "GitCommit": "", "GitTreeState": "clean", "GoVersion": "go1.25"},
         },
-        "Files": _files({path: raw for path, raw in chart.files.items() if not path.startswith("templates/")}),
+        "Files": _files({path: raw for path, raw in chart.files.items() if not _NO_FILE.match(path)}, to_yaml),
         "Subcharts": {one.name: {"Values": one.values, "Chart": _metadata(one)} for one in chart.charts},
     }
 
 
 def _metadata(chart: Chart) -> dict[str, Any]:
     """Return `Chart.yaml` with the names of fields in Go. Versions are text, whatever YAML takes them for."""
-    found = {key[:1].upper() + key[1:]: value for key, value in chart.metadata.items()}
+    found = _fields(chart.metadata)
+    for key in ("Dependencies", "Maintainers"):
+        if isinstance(listed := found.get(key), list):
+            found[key] = [_fields(one) if isinstance(one, dict) else one for one in listed]
     found["APIVersion"] = found.get("ApiVersion")
     found["Name"] = chart.name
     for key, name in (("Version", "version"), ("AppVersion", "appVersion")):
@@ -139,24 +146,32 @@ def _metadata(chart: Chart) -> dict[str, Any]:
     return found
 
 
+def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key[:1].upper() + key[1:]: value for key, value in values.items()}
+
+
 def _has_api(name: str) -> bool:
     """Return whether `helm template` knows a version such as `apps/v1`. Without a cluster, it knows no kinds (`apps/v1/Deployment`)."""
     group, _, version = name.partition("/")
     return version in _GROUPS.get(group, ())
 
 
-def _files(files: Mapping[str, bytes], *, is_listed: bool = False) -> Struct:
+def _files(files: Mapping[str, bytes], to_yaml: Callable[[Any], str], *, is_listed: bool = False) -> Struct:
     """Return the object `.Files`, with the files that were read into memory."""
 
     def get(path: str) -> str:
         return files.get(path, b"").decode("utf-8", "replace")
 
     def glob(pattern: str) -> Struct:
-        expression = re.compile(fnmatch.translate(pattern.replace("**", "*")))
-        return _files({path: raw for path, raw in files.items() if expression.match(path)}, is_listed=True)
+        expression = glob_expression(pattern)
+        found = {path: raw for path, raw in files.items() if next(matches(expression, path), None) is not None}
+        return _files(found, to_yaml, is_listed=True)
 
     def as_config() -> str:
-        return "\n".join(f"{json.dumps(path.rpartition('/')[2])}: {json.dumps(get(path))}" for path in sorted(files))
+        return to_yaml({path.rpartition("/")[2]: get(path) for path in sorted(files)})
 
-    members = {"Get": get, "GetBytes": get, "Glob": glob, "AsConfig": as_config, "AsSecrets": as_config}
+    def as_secrets() -> str:
+        return to_yaml({path.rpartition("/")[2]: base64.b64encode(files[path]).decode() for path in sorted(files)})
+
+    members = {"Get": get, "GetBytes": get, "Glob": glob, "AsConfig": as_config, "AsSecrets": as_secrets}
     return Struct({**members, "Lines": lambda path: get(path).splitlines()}, {path: get(path) for path in files} if is_listed else {})

@@ -5,12 +5,11 @@ The rules are those of Helm (helm/helm, `chartutil.ProcessDependencies` and `cha
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from ..document import MAX_YAML_SIZE, Marks, parse_yaml
+from ..document import MAX_YAML_SIZE, parse_yaml
 from ..errors import Error, PolicyError
 from .expected import CHART_FILE
 from .parts import SUBCHART, VALUES_FILE
@@ -24,9 +23,6 @@ MAX_LEVELS: Final = 8
 """Maximum depth of sub-charts."""
 _REQUIREMENTS: Final = "requirements.yaml"
 """The file with the dependencies of a chart with `apiVersion: v1`."""
-_OLD_BOOLEAN: Final = re.compile(r":[ \t]+(?:yes|no|on|off)[ \t]*(?:$|#)", re.MULTILINE | re.IGNORECASE)
-"""Booleans of YAML 1.1, which Helm's parser knows."""
-_BOOLEANS: Final = {"yes": True, "on": True, "no": False, "off": False}
 
 
 @dataclass(slots=True)
@@ -104,26 +100,22 @@ def _read(path: str, files: dict[str, bytes], unread: dict[str, str], depth: int
 
 
 def _parsed(raw: bytes, path: str, unread: dict[str, str]) -> Any:
-    marks: Marks | None = {} if _OLD_BOOLEAN.search(raw.decode("utf-8", "replace")) else None
     try:
-        value = parse_yaml(raw, f"`{path}`", limit=4 * MAX_YAML_SIZE, is_lenient=True, marks=marks)
+        value = parse_yaml(raw, f"`{path}`", limit=4 * MAX_YAML_SIZE, is_lenient=True, is_helm=path.endswith(VALUES_FILE))
     except Error as error:
         unread[path] = error.message
         return None
-    return _with_origins(value, f"{path}:", (), marks or {})
+    return _with_origins(value, f"{path}:")
 
 
-def _with_origins(value: Any, where: str, path: tuple[Any, ...], marks: Marks) -> Any:
+def _with_origins(value: Any, where: str) -> Any:
     if isinstance(value, str):
-        mark = marks.get(path)
-        if value.lower() in _BOOLEANS and mark is not None and mark.end - mark.start == len(value):
-            return _BOOLEANS[value.lower()]
         return from_value(value, where)
     if isinstance(value, list):
-        return [_with_origins(inner, f"{where}[{number}]", (*path, number), marks) for number, inner in enumerate(value)]
+        return [_with_origins(inner, f"{where}[{number}]") for number, inner in enumerate(value)]
     if isinstance(value, dict):
         below = where if where.endswith(":") else f"{where}."
-        return {key: _with_origins(inner, f"{below}{key}", (*path, key), marks) for key, inner in value.items()}
+        return {key: _with_origins(inner, f"{below}{key}") for key, inner in value.items()}
     return value
 
 

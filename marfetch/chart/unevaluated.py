@@ -13,6 +13,7 @@ from .manifests import IMAGE, LINE, MAX_IMAGE, images_in, is_image
 from .naming import NamedImage, Occurrence, value_in
 from .parts import PARTS
 from .rendering import Rendered
+from .template.goformat import number_text
 from .template.marked import concat, spans_of
 from .tree import Chart
 
@@ -91,8 +92,9 @@ def _in_values(value: Any) -> Iterator[Occurrence]:
         return
     if "tag" in value or "digest" in value:
         registry, repository, tag, digest = (value.get(key) or "" for key in ("registry", "repository", "tag", "digest"))
-        if all(isinstance(one, str) for one in (registry, repository, digest)) and repository:
-            parts = (registry, "/" if registry else "", repository, ":" if tag else "", tag if isinstance(tag, str) else str(tag))
+        tag = number_text(tag) if isinstance(tag, float) else tag
+        if all(isinstance(one, str) for one in (registry, repository, tag, digest)) and repository:
+            parts = (registry, "/" if registry else "", repository, ":" if tag else "", tag)
             yield from _from_values(concat([*parts, "@" if digest else "", digest]), needs_path=False)
     for key, inner in value.items():
         if key.lower().endswith("image") and isinstance(inner, str):

@@ -71,7 +71,7 @@ def read_values(paths: Sequence[Path]) -> list[dict[str, Any]]:
     for path in paths:
         try:
             with path.open("rb") as file:
-                found = parse_yaml(file.read(MAX_VALUES_FILE + 1), f"`{path}`", limit=MAX_VALUES_FILE, is_lenient=True)
+                found = parse_yaml(file.read(MAX_VALUES_FILE + 1), f"`{path}`", limit=MAX_VALUES_FILE, is_helm=True)
         except FileNotFoundError as error:
             raise InputError(f"there is no file `{path}`", code="usage", hint="name a YAML file with values") from error
         except OSError as error:

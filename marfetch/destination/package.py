@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, BinaryIO, Final, NamedTuple
 
 from ..chart.expected import ExpectedChart, Unpacking
-from ..chart.images import FoundImages, find_images, is_packed_subchart, is_searched
+from ..chart.images import FoundImages, find_images, is_packed_subchart, is_searched, is_used
 from ..errors import Error, IntegrityError, PolicyError
 from ..oci import Descriptor, Digest
 from . import packed
@@ -51,7 +51,7 @@ def chart_files(
     descriptor: Descriptor,
     name: str,
     *,
-    is_wanted: Callable[[str], bool] = is_searched,
+    is_wanted: Callable[[str], bool] = is_used,
     limit: int | None = None,
     is_checked: bool = True,
     check: Callable[[], None] = lambda: None,
@@ -62,7 +62,7 @@ def chart_files(
 
     Args:
         name: the file name of the package, for messages.
-        is_wanted: returns whether to read the file with this path. By default, files that can name images are read.
+        is_wanted: returns whether to read the file with this path. By default, all that templates can use are read.
         limit: maximum total size of the wanted files in bytes, `MAX_TEXTS` by default. The file that exceeds the limit counts as unread.
         is_checked: whether to verify the digest; if False, the caller verifies it.
         check: called regularly; it may raise to cancel.
@@ -76,8 +76,8 @@ def chart_files(
 
 
 def with_subcharts(files: Mapping[str, bytes]) -> ChartFiles:
-    """Return the given files of a chart, plus the files of its packed sub-charts that can name images."""
-    reader, found = _ChartReader(is_searched, MAX_TEXTS, lambda: None), ChartFiles(dict(files), {}, list(files))
+    """Return the given files of a chart, plus the files of its packed sub-charts."""
+    reader, found = _ChartReader(is_used, MAX_TEXTS, lambda: None), ChartFiles(dict(files), {}, list(files))
     for path, raw in files.items():
         if is_packed_subchart(path):
             reader.add(found, path, raw, 1)
@@ -118,6 +118,8 @@ class _ChartReader:
         found.paths.append(path)
         if not is_package and not self._is_wanted(path):
             return
+        if member.is_link and self._is_wanted is is_used and not is_searched(path):
+            return  # Helm reads it as an empty file
         try:
             if member.is_link:
                 rule = "links in a package are not followed"

@@ -55,6 +55,18 @@ def test_values_that_cannot_be_read_are_named(text: str) -> None:
     assert "malformed" in found.unread["charts/sub/values.yaml"]
 
 
+def test_values_are_read_as_by_helm_with_old_booleans_and_octal_numbers() -> None:
+    text = "yes: {image: {repository: a, tag: 010}}\nlist: [{image: {repository: b, tag: 1_000}}, {image: {repository: c, tag: 0b11}}]\n"
+    text += "x: {image: {repository: d, tag: on}}\nn: {image: {repository: e, tag: 'no'}}\n1.50: {image: {repository: f, tag: 9e999}}\n"
+    assert [one[:2] for one in images(text)] == [
+        ("a:8", "values.yaml:true.image.repository"),
+        ("b:1000", "values.yaml:list[0].image.repository"),
+        ("c:3", "values.yaml:list[1].image.repository"),
+        ("e:no", "values.yaml:false.image.repository"),
+        ("f:9e999", "values.yaml:1.5.image.repository"),
+    ]
+
+
 def test_the_last_of_several_equal_keys_counts_as_in_helm() -> None:
     assert images("image: a/b\nimage: a/c\n") == [("a/c", "values.yaml:image", "values")]
 

@@ -31,7 +31,17 @@ EXPRESSIONS = {
     'list 1 2.5 true nil "x" (dict "k" 1)': "[1 2.5 true <nil> x map[k:1]]",
     'dict "b" (list 1 "2") "a" (dict) "c" nil | toYaml': 'a: {}\nb:\n- 1\n- "2"\nc: null',
     'dict "b" (list 1 "2") "a" "<x>" | toJson': '{"a":"<x>","b":[1,"2"]}',
-    'toYaml (list "yes" "1.0" "a: b" "" "x#y" "null" "plain/text:1")': '- "yes"\n- "1.0"\n- "a: b"\n- ""\n- "x#y"\n- "null"\n- plain/text:1',
+    'toYaml (list "yes" "1.0" "a: b" "" "x#y" "null" "plain/text:1")': '- "yes"\n- "1.0"\n- \'a: b\'\n- ""\n- x#y\n- "null"\n- plain/text:1',
+    'toYaml (list "- it\'s" "a\\tb" "y" "007" "1:30" "2024-01-01" "{{ \\"x\\" }}")': "- '- it''s'\n"
+    '- "a\\tb"\n- "y"\n- "007"\n- "1:30"\n- "2024-01-01"\n- \'{{ "x" }}\'',
+    'toYaml (dict "a" (list "x\\n  y" "z\\n") "b" (dict "c" "p\\n\\nq\\n\\n" "d" " e\\nf"))': "a:\n- |-\n  x\n    y\n- |\n  z\n"
+    "b:\n  c: |+\n    p\n\n    q\n\n  d: |2-\n     e\n    f",
+    'toYaml (fromYaml "{a: 20240101, b: 1.50, c: 1234567.5}")': "a: 20240101\nb: 1.5\nc: 1.2345675e+06",
+    'toJson (fromYaml "{a: 20240101, c: 1234567.5}")': '{"a":20240101,"c":1234567.5}',
+    'print (fromYaml "a: 20240101").a': "2.0240101e+07",
+    'kindOf (fromYaml "a: 1").a': "float64",
+    'printf "%d %d" 8 8.0': "8 %!d(float64=8)",
+    '"aB" | swapcase | clean': "Ab",
     '"a-b-c" | splitList "-" | last | upper | quote': '"C"',
     '(split "/" "a/b/c")._1': "b",
     'trimSuffix "-x" "a-x" | trimPrefix "a" | default "none"': "none",
@@ -141,12 +151,12 @@ def test_a_template_that_cannot_be_evaluated_is_told_and_searched_by_its_lines_a
 
 
 def test_text_leads_back_to_its_values() -> None:
-    files = {"Chart.yaml": b"name: a\n", "values.yaml": b"r: host\nn: {x: path}\n"}
-    files["templates/a.yaml"] = b'v: {{ printf "%s/%s" .Values.r (trimSuffix "h" .Values.n.x) | quote | nindent 2 }}'
+    files = {"Chart.yaml": b"name: a\n", "values.yaml": b"r: host\nm: {x: path}\n"}
+    files["templates/a.yaml"] = b'v: {{ printf "%s/%s" .Values.r (trimSuffix "h" .Values.m.x) | quote | nindent 2 }}'
     ((_, output),) = render(enabled_chart(read_chart(files, {}))).outputs
     assert [(str(output[one.start : one.end]), one.origin) for one in spans_of(output)] == [
         ("host", "values.yaml:r"),
-        ("pat", "values.yaml:n.x"),
+        ("pat", "values.yaml:m.x"),
     ]
 
 

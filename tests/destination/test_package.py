@@ -13,7 +13,7 @@ from marfetch.destination.package import ChartFiles, chart_files, with_subcharts
 from marfetch.errors import Error, IntegrityError, PolicyError
 from marfetch.oci import Descriptor, Digest
 
-from ..world.archives import chart, file, gzipped_zeros, targz
+from ..world.archives import chart, file, header, gzipped_zeros, targz
 
 VALUES = b"image: {repository: r.example/x, tag: 2}\n"
 
@@ -35,9 +35,15 @@ def test_packed_subcharts_are_read_at_every_depth() -> None:
     assert {path: text for path, text in found.texts.items() if "Chart" not in path and "cm" not in path} == {
         "charts/mid.tgz/charts/sub.tgz/values.yaml": VALUES,
         "a/t.tpl": b"t",
+        "x.bin": b"x",
     }
     assert found.unread == {}
     assert find_images(found.texts).named[0].where == "charts/mid.tgz/charts/sub.tgz/values.yaml:image.repository"
+
+
+def test_links_are_told_where_they_could_name_images() -> None:
+    links = (header(f"toy/{path}", sort=b"2", link=b"x") for path in ("LICENSE", "templates/a.yaml"))
+    assert list(read(chart("toy", "1.0.0", *links)).unread) == ["templates/a.yaml"]
 
 
 def test_charts_are_read_as_helm_reads_them() -> None:

@@ -170,7 +170,7 @@ class _Values:
         self._meter.spend(len(text) // 8)
         marks: dict[Any, Any] | None = {} if spans_of(text) else None
         try:
-            value = parse_yaml(text.encode(), "it", limit=MAX_PARSED, is_lenient=True, marks=marks)
+            value = parse_yaml(text.encode(), "it", limit=MAX_PARSED, is_helm=True, marks=marks)
         except Error as error:
             return {"Error": error.message} if isinstance(fallback, dict) else []
         if marks:
@@ -380,6 +380,15 @@ class _Values:
     def maxf(self, *values: Any) -> float:
         return float(max(map(to_number, values)))
 
+    def minf(self, *values: Any) -> float:
+        return float(min(map(to_number, values)))
+
+    def add1f(self, value: Any) -> float:
+        return float(to_number(value) + 1)
+
+    def call(self, function: Any, *arguments: Any) -> Any:
+        return function(*arguments)
+
     # -- versions
 
     def semver(self, text: str) -> Struct:
@@ -439,6 +448,7 @@ _ALIASES: Final = {
     "mustMerge": "merge",
     "mustMergeOverwrite": "mergeOverwrite",
     "mustToYaml": "toYaml",
+    "mustToToml": "toToml",
     "mustToJson": "toJson",
     "mustToPrettyJson": "toPrettyJson",
     "toRawJson": "toJson",
@@ -460,6 +470,9 @@ _ALIASES: Final = {
     "mustCompact": "compact",
     "mustWithout": "without",
     "mustHas": "has",
+    "mustSlice": "go_slice",
+    "randInt": "min",
+    "shuffle": "toString",
     "mustDeepCopy": "deepCopy",
     "mustChunk": "chunk",
 }

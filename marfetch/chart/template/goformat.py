@@ -8,21 +8,31 @@ from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any, Final
 
+from ...document import helm_scalar
 from .evaluate import Meter, Struct
-from .marked import Marked, changed, concat
+from .marked import Marked, changed, concat, cut, replaced, split
 from .syntax import TemplateError
 
 MAX_PADDING: Final = 1_000
 """Maximum width in a format of `printf`."""
 _VERB: Final = re.compile(r"%([-+# 0]*)(\d*)(?:\.(\d*))?([a-zA-Z%])")
-_PLAIN: Final = re.compile(r"[A-Za-z_/][\w./@+$-]*(?::[\w./@+$-]+)*", re.ASCII)
-_RESOLVED: Final = re.compile(r"(?i:y|n|yes|no|on|off|true|false|null|\.inf|\.nan)")
+_INDICATED: Final = re.compile(r"^[#,\[\]{}&*!|>\"'%@`]|^[-?:](?:\s|$)|^(?:---|\.\.\.)|^ | $|:(?: |$)| #")
+"""Texts that need quotes because of their characters (gopkg.in/yaml.v2, `yaml_emitter_analyze_scalar`)."""
+_TYPED: Final = re.compile(
+    r"(?i:[-+]?\.inf|\.nan)?|[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt ].*)?"
+)
+"""Texts that YAML 1.1 would read as something else, besides those of `helm_scalar`."""
+_ESCAPED: Final = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff]| \n")
 
 
-def number_text(value: float) -> str:
-    """Format a number as Go's `%v` does: the shortest form, with an exponent below -4 and from 6 digits before the point on."""
-    if isinstance(value, int):
-        return str(value)
+def number_text(value: float, *, is_whole: bool = False) -> str:
+    """Format a number as Go's `%v` does: the shortest form, with an exponent below -4 and from 6 digits before the point on.
+
+    Args:
+        is_whole: write whole numbers of up to 20 digits without an exponent, as JSON and YAML do.
+    """
+    if isinstance(value, int) or (is_whole and value.is_integer() and abs(value) < 1e21):
+        return str(int(value))
     digits, _, exponent = f"{Decimal(repr(value)):e}".partition("e")
     if -4 <= int(exponent or 0) < 6:
         return f"{Decimal(repr(value)):f}".removesuffix(".0")
@@ -96,7 +106,11 @@ class Formatter:
         if verb == "q":
             return quoted(self.text(value))
         if verb == "d":
-            return f"{int(value):{'+' if '+' in flags else ''}d}" if is_number else f"%!d({_kind(value)}={self.text(value)})"
+            return (
+                f"{value:{'+' if '+' in flags else ''}d}"
+                if is_number and isinstance(value, int)
+                else f"%!d({_kind(value)}={self.text(value)})"
+            )
         if verb in "feg" and is_number:
             return f"{float(value):.{precision or 6}{verb}}"
         if verb in "xX":
@@ -132,7 +146,7 @@ class Formatter:
                     self._yaml(inner, indent, write)
                 else:
                     write(" ")
-                    self._yaml(inner, indent, write)
+                    self._yaml(inner, indent + 2, write)
         elif isinstance(value, list) and value:
             for number, inner in enumerate(value):
                 write((" " * indent if number else "") + "- ")
@@ -141,11 +155,11 @@ class Formatter:
             if value is None:
                 text = "null"
             elif isinstance(value, str):
-                text = _scalar(value)
+                text = _scalar(value, max(indent, 2))
             elif isinstance(value, (list, dict)):
                 text = "{}" if isinstance(value, dict) else "[]"
             else:
-                text = self.text(value)
+                text = number_text(value, is_whole=True) if isinstance(value, float) else self.text(value)
             write(text)
             write("\n")
 
@@ -166,6 +180,8 @@ class Formatter:
         self._meter.spend()
         if value is None:
             return "null"
+        if isinstance(value, float):
+            return number_text(value, is_whole=True) if value.is_integer() or abs(value) < 1e-6 else f"{Decimal(repr(value)):f}"
         return ("{}" if isinstance(value, dict) else "[]") if isinstance(value, (dict, list)) else self.text(value)
 
 
@@ -181,5 +197,21 @@ def quoted(text: str) -> str:
     return changed(json.dumps(str(text), ensure_ascii=False), text)
 
 
-def _scalar(text: str) -> str:
-    return text if _PLAIN.fullmatch(text) and not _RESOLVED.fullmatch(text) else quoted(text)
+def _scalar(text: str, indent: int | None = None) -> str:
+    """Write a text in the style that Go's YAML chooses (gopkg.in/yaml.v2, `stringv`): templates inside may hold quotes themselves.
+
+    Args:
+        indent: of the lines of a block; None: a key, which needs to be on one line.
+    """
+    if "\n" in text or _ESCAPED.search(text):
+        return quoted(text) if indent is None or _ESCAPED.search(text) else _block(text, indent)
+    if _TYPED.fullmatch(text) or not isinstance(helm_scalar(text), str):
+        return quoted(text)
+    return concat(["'", replaced(text, "'", "''"), "'"]) if _INDICATED.search(text) else text
+
+
+def _block(text: str, indent: int) -> str:
+    hint = "2" if text[0] in " \n" else ""
+    chomping = "-" if text[-1] != "\n" else "+" if text == "\n" or text.endswith("\n\n") else ""
+    lines = split(cut(text, 0, len(text) - 1) if text[-1] == "\n" else text, "\n")
+    return concat([f"|{hint}{chomping}", *(part for line in lines for part in ("\n" + " " * indent if line else "\n", line))])

@@ -267,3 +267,14 @@ def _times(atom: list[_Step], low: int, high: int | None, *, is_lazy: bool) -> l
         found.append(split(len(found) + 1, end))
         found += _moved(atom, len(found))
     return found
+
+
+def glob_expression(pattern: str) -> str:
+    """Return the regular expression of a glob over paths (github.com/gobwas/glob): only `**` matches a slash too."""
+    parts = re.findall(r"\*\*|\[[^\]]+\]|\\\\.|.", pattern, re.DOTALL)
+    known = {"**": ".*", "*": "[^/]*", "?": "[^/]", "{": "(?:", "}": ")", ",": "|" if "{" in pattern else ","}
+    texts = (
+        (f"[^{one[2:]}" if one[1] == "!" else one) if one[0] == "[" and len(one) > 1 else known.get(one, re.escape(one[-1]))
+        for one in parts
+    )
+    return f"^(?:{''.join(texts)})$"

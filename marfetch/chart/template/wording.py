@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import posixpath
 import re
 from collections.abc import Callable
 from typing import Any, Final
@@ -120,6 +121,13 @@ class _Wording:
     def dir(self, text: str) -> str:
         return cut(text, 0, max(text.rfind("/"), 0)) or "."
 
+    def clean(self, text: str) -> str:
+        plain = posixpath.normpath(text)
+        return text if plain == text else changed(plain, text)
+
+    def isAbs(self, text: str) -> bool:
+        return text.startswith("/")
+
     def ext(self, text: str) -> str:
         return text[text.rfind(".") :] if "." in text else ""
 
@@ -157,7 +165,7 @@ class _Wording:
         return changed(re.sub(r"(?<!\w)\w", lambda match: match[0].upper(), text), text)
 
     def untitle(self, text: str) -> str:
-        return changed(re.sub(r"(?<!\w)\w", lambda match: match[0].lower(), text), text)
+        return changed(re.sub(r"(?<!\S)\S", lambda match: match[0].lower(), text), text)
 
     def camelcase(self, text: str) -> str:
         return changed("".join(part[:1].upper() + part[1:] for part in re.split(r"[-_ ]", text)), text)
@@ -167,6 +175,9 @@ class _Wording:
 
     def kebabcase(self, text: str) -> str:
         return changed(self.snakecase(text).replace("_", "-"), text)
+
+    def swapcase(self, text: str) -> str:
+        return changed(text.swapcase(), text)
 
     def nospace(self, text: str) -> str:
         return changed(re.sub(r"\s", "", text), text)
@@ -315,6 +326,13 @@ _ALIASES: Final = {
     "durationRound": "date",
     "osBase": "base",
     "osDir": "dir",
+    "osClean": "clean",
+    "osExt": "ext",
+    "osIsAbs": "isAbs",
+    "htmlDateInZone": "date",
+    "must_date_modify": "date",
+    "decryptAES": "derivePassword",
+    "buildCustomCert": "genCA",
     "b32enc": "b64enc",
     "mustRegexMatch": "regexMatch",
     "mustRegexFind": "regexFind",
