@@ -130,7 +130,7 @@ class _Work:
         self._client.fetches = not is_rehearsal
         found = self._client.each(self._compared, groups, hosts=2, label="comparing")
         if is_rehearsal:
-            return [one if isinstance(one, Loaded) else _rehearsed(self._target.result(one.upload, one.lacking)) for one in found]
+            return self._client.each(lambda one: one if isinstance(one, Loaded) else self._foreseen(one), found)
         blobs: dict[Digest, tuple[Descriptor, list[_Copy]]] = {}
         for one in (each for each in found if isinstance(each, _Copy)):
             for blob in one.lacking.blobs:
@@ -181,6 +181,12 @@ class _Work:
             with suppress(OSError):
                 cache.path(blob.digest).unlink()
         return None
+
+    def _foreseen(self, one: _Copy) -> Loaded:
+        try:
+            return _rehearsed(self._target.foreseen(one.upload, one.lacking))
+        except Error as error:
+            return failed(one.upload.job, self._to, error)
 
     def _finished(self, one: _Copy, broken: dict[Digest, Error]) -> Loaded:
         try:

@@ -281,12 +281,15 @@ class Lacking:
         blobs: the config and layer blobs that it lacks, each once.
         tags: the tags that it lacks, or that point to another manifest.
         is_replaced: whether one of the tags points to another manifest.
+        is_refused: whether it is as after an upload whose index the registry refused: nothing but the index is lacking, and the tags
+            point to the first platform.
     """
 
     nodes: Sequence[ManifestNode]
     blobs: Sequence[Descriptor]
     tags: Sequence[str]
     is_replaced: bool
+    is_refused: bool = False
 
 
 class RegistryTarget:
@@ -350,7 +353,18 @@ class RegistryTarget:
         blobs = {blob.digest: blob for node in nodes for blob in _blobs(node)}
         missing = [blobs[digest] for digest in self.missing_blobs(job.repository, blobs)]
         tags = [tag for tag, digest in before.items() if digest != job.digest]
-        return Lacking(nodes, missing, tags, any(before[tag] is not None for tag in tags))
+        is_refused = not missing and [node.descriptor.digest for node in nodes] == [job.digest] and {*before.values()} <= {job.first}
+        return Lacking(nodes, missing, tags, any(before[tag] is not None for tag in tags), is_refused and job.first is not None)
+
+    def foreseen(self, upload: Upload, lacking: Lacking) -> Loaded:
+        """Return what `finish` would return, without uploading anything. An index that the registry refused before is refused again."""
+        if lacking.is_refused and (first := upload.job.first) is not None:
+            upload, lacking = replace(upload, job=replace(upload.job, digest=first)), Lacking((), (), (), is_replaced=False)
+        target = Reference(self._to.repository(upload.job.repository), self._host)
+        is_listed = not lacking.nodes and any(
+            self._pushing.unlisted(target, Digest.parse(subject), entries) for subject, entries in upload.referrers.items()
+        )
+        return self.result(upload, lacking, is_listed=is_listed)
 
     def send(self, repository: str, blob: Descriptor, pieces: Callable[[], Iterable[bytes]]) -> None:
         """Upload a blob, or mount it from another repository of the registry.

@@ -260,7 +260,8 @@ class Backoff:
                 elif host.successes >= limits.SUCCESSES_TO_RESTORE and host.allowed < host.jobs:
                     host.allowed = host.bound = host.allowed + 1
                     host.successes = 0
-            host.condition.notify_all()
+            # Wake only the threads that get a slot: dozens may wait, and to wake them all for one slot costs more than a request.
+            host.condition.notify(max(1, host.allowed - host.active))
 
     def hold(self, trouble: RequestFailed) -> float | None:
         """Pause the host if it throttled the request. A second call with the same failure changes nothing.

@@ -123,7 +123,9 @@ class Pushing:
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(descriptor.size)}
         while True:
             try:
-                answer = self._send(start, reference, {"Content-Length": "0"}, attempts, (201, 202), Sent("POST"))
+                # 201 says that the blob was mounted. Without a mount, the registry cannot have it yet.
+                expected = (202,) if start is plain else (201, 202)
+                answer = self._send(start, reference, {"Content-Length": "0"}, attempts, expected, Sent("POST"))
                 if answer.status_code == 201:
                     return
                 upload = self._location(answer, start, reference)
@@ -172,23 +174,26 @@ class Pushing:
         Raises:
             Error: the registry failed.
         """
-        try:
-            by_api(self._registry, reference, subject, None, f"the referrers of `{reference.full_repository}@{subject}`", [])
+        listed = self.unlisted(reference, subject, entries)
+        if not listed:
             return False
-        except NotFoundError:
-            pass
-        there = by_tag(self._registry, reference, subject)
-        known = {one.digest for one in there}
-        new = [one for one in entries if one.digest not in known]
-        if not new:
-            return False
-        listed = sorted([*there, *new], key=lambda one: str(one.digest))
         document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor_json(one) for one in listed]}
         raw = json.dumps(document, separators=(",", ":")).encode()
         self.manifest(
             Reference(reference.repository, reference.host, fallback_tag(subject)), parse_manifest(raw, what="the index of referrers")
         )
         return True
+
+    def unlisted(self, reference: Reference, subject: Digest, entries: Sequence[Descriptor]) -> list[Descriptor]:
+        """Return all that the fallback tag has to list; empty if the registry lists the entries. The arguments are those of `referrers`."""
+        try:
+            by_api(self._registry, reference, subject, None, f"the referrers of `{reference.full_repository}@{subject}`", [])
+            return []
+        except NotFoundError:
+            there = by_tag(self._registry, reference, subject)
+        known = {one.digest for one in there}
+        new = [one for one in entries if one.digest not in known]
+        return sorted([*there, *new], key=lambda one: str(one.digest)) if new else []
 
     # -- requests
 
