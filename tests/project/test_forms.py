@@ -400,7 +400,7 @@ def test_skipped_references_are_named(name: str, text: str, reason: str) -> None
         (
             "main.bicep",
             "/*\nmodule a 'br/public:a/b:1.0.0'\n*/\nmodule b 'br/mine:a/b:1.0.0' = {}\n",
-            "`mine` is an alias that `bicepconfig.json` defines",
+            "`mine` is an alias of `bicepconfig.json`",
         ),
         ("main.tf", 'resource "helm_release" "a" {\n  repository = module.a.repo\n  chart = "b"\n}\n', "its repository `${module.a.repo}`"),
         ("ci.sh", f"helm repo add mar mar://{CHARTS}\n", "it is the address of a repository"),
