@@ -13,7 +13,7 @@ from ..errors import Error
 from ..files import storage_error
 from ..project.forms.forms import Registries
 from ..reference import Reference
-from .decide import Chooser, Decision, Edit, UpgradePolicy
+from .decide import Chooser, Decision, Edit, UpgradePolicy, unreadable
 from .differences import Upgrade, upgrades
 from .results import BumpPlan, Connect, Result
 from .survey import FoundPlace, SourceFile, Survey, repository_of, survey
@@ -95,25 +95,22 @@ def _of_repository(client: Session, reference: Reference, places: Sequence[Found
     name = repository_of(places[0].place)
     error: Error | None = None
     chooser: Chooser | None = None
-    try:
-        repository = client.repository(reference)
-        name = repository.reference.full_repository
-        chooser = choose(repository)
-    except Error as failed:
-        error = failed
-    except OSError as failed:
-        error = storage_error(failed, str(failed.filename or name))
     results = []
     for one in places:
-        decision = Decision("unreadable")
-        if chooser is not None and error is None:
-            try:
+        decision = unreadable(one.place)
+        try:
+            repository = client.repository(reference)
+            name = repository.reference.full_repository
+            if decision is None and error is None:
+                chooser = chooser or choose(repository)
                 decision = chooser.decide(one.place)
-            except Error as failed:
-                error = failed
-        results.append(
-            Result(one.file, one.place.line, one.place.form, name, decision, one.place, one.place.context.get("endpoint"), error)
-        )
+        except Error as failed:
+            error = failed
+        except OSError as failed:
+            error = storage_error(failed, str(failed.filename or name))
+        endpoint, failure = one.place.context.get("endpoint"), error if decision is None else None
+        decided = decision or Decision("unreadable")
+        results.append(Result(one.file, one.place.line, one.place.form, name, decided, one.place, endpoint, failure))
     return results
 
 

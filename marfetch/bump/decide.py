@@ -92,14 +92,11 @@ class Chooser:
         self._digests: dict[str, Digest] = {}
 
     def decide(self, place: Place) -> Decision:
-        """Decide what happens to a place of this repository.
+        """Decide what happens to a place of this repository whose version is not `unreadable`.
 
         Raises:
             Error: the registry failed.
         """
-        unreadable = _unreadable(place)
-        if unreadable is not None:
-            return unreadable
         version = place.version
         self._cool_down = cool_down(self._min_age or place.context.get("min-age"))
         if version is None:
@@ -229,8 +226,8 @@ class _Choice(NamedTuple):
     reason: str | None = None
 
 
-def _unreadable(place: Place) -> Decision | None:
-    """Return the decision for a place whose version cannot be read or replaced; None for any other place."""
+def unreadable(place: Place) -> Decision | None:
+    """Return the decision for a place whose version cannot be read or replaced; None for any other place. It needs no request."""
     text = place.version.text if place.version is not None else None
     reason = place.problem or place.fixed
     if reason is None and place.version is None and place.range is None:

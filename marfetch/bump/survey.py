@@ -158,12 +158,16 @@ def _read(listed: Listed) -> bytes:
 
 
 def _real_places(places: Sequence[FoundPlace]) -> Iterator[FoundPlace]:
-    """Yield the places once each, without the addresses of repositories above other artifacts."""
-    above = {(one.place.reference.host, str(parent)) for one in places for parent in PurePosixPath(one.place.reference.repository).parents}
+    """Yield the places once each, without the addresses of repositories above other artifacts of the same file."""
+    above = {
+        (one.file.real, one.place.reference.host, str(parent))
+        for one in places
+        for parent in PurePosixPath(one.place.reference.repository).parents
+    }
     seen: set[object] = set()
     for one in places:
         place = one.place
-        is_address = place.problem is not None and (place.reference.host, place.reference.repository) in above
+        is_address = place.problem is not None and (one.file.real, place.reference.host, place.reference.repository) in above
         key = (one.file.real, place.line, place.version, place.reference, place.form if place.version is None else "")
         if not is_address and key not in seen:
             seen.add(key)

@@ -23,13 +23,14 @@ _ENVIRONMENT: Final = ("pyvenv.cfg", "conda-meta")
 """Entries of a directory that is a virtual environment, whatever its name is."""
 _SUFFIXES: Final = frozenset(
     (
-        *(".yaml", ".yml", ".gotmpl", ".json", ".tf", ".tofu", ".bicep", ".bicepparam", ".j2", ".tpl", ".tmpl", ".tftpl"),
+        *(".yaml", ".yml", ".gotmpl", ".json", ".tf", ".tofu", ".tfvars", ".hcl", ".bicep", ".bicepparam"),
+        *(".j2", ".tpl", ".tmpl", ".tftpl"),
         *(".sh", ".bash", ".zsh", ".fish", ".ksh", ".ps1", ".psm1", ".cmd", ".bat", ".mk", ".just", ".groovy"),
         *(".dockerfile", ".containerfile", ".jenkinsfile"),
     )
 )
 _NAMES: Final = re.compile(
-    r"(?:dockerfile|containerfile|jenkinsfile|makefile|gnumakefile|justfile|earthfile|taskfile)(?:\..+)?", re.IGNORECASE
+    r"(?:dockerfile|containerfile|jenkinsfile|makefile|gnumakefile|justfile|earthfile|taskfile|tiltfile)(?:\..+)?", re.IGNORECASE
 )
 _MAX_IGNORE: Final = 1 << 20
 """The maximum size of a `.gitignore` in bytes; the rest is not read."""

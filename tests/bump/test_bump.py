@@ -239,6 +239,30 @@ curl http://HOST/charts/foo:1.2.3
 helm pull oci://registry.example.com/charts/foo --version 1.2.3
 """,
     ),
+    "Makefile": (
+        "Makefile",
+        "x:\n\t@oras pull HOST/charts/foo:<<1.2.3|2.1.0>>\n\t@helm pull oci://HOST/charts/foo --version <<1.2.3|2.1.0>>\n",
+    ),
+    "batch file": (
+        "x.cmd",
+        """@rem helm pull oci://HOST/charts/foo --version 1.2.3
+:: helm pull oci://HOST/charts/foo --version 1.2.3
+helm pull oci://HOST/charts/foo ^
+  --version <<1.2.3|2.1.0>>
+""",
+    ),
+    "PowerShell": (
+        "x.ps1",
+        """<# helm pull oci://HOST/charts/foo --version 1.2.3 #>
+helm pull oci://HOST/charts/foo `
+  --version <<1.2.3|2.1.0>>
+& oras.exe @('pull', 'HOST/charts/foo:<<1.2.3|2.1.0>>')
+""",
+    ),
+    "Skaffold": ("skaffold.yaml", "releases: {remoteChart: 'oci://HOST/charts/foo', version: <<1.2.3|2.1.0>>}\n"),
+    "k0s": ("k0s.yaml", "charts: [{name: x, chartname: 'oci://HOST/charts/foo', version: <<1.2.3|2.1.0>>}]\n"),
+    "Cluster API": ("proxy.yaml", "spec: {chartName: foo, repoURL: 'oci://HOST/charts', version: <<1.2.3|2.1.0>>}\n"),
+    "a folded reference": ("fleet.yaml", "helm:\n  chart: >-\n    oci://HOST/charts/foo\n  version: <<1.2.3|2.1.0>>\n"),
     "Dockerfile": (
         "Dockerfile",
         """FROM HOST/charts/foo:1.2.3 AS a
@@ -315,6 +339,12 @@ UNREADABLE = {
     "a template": ("helmfile.yaml", "releases: [{chart: 'oci://HOST/charts/foo', version: '{{ .Values.v }}'}]\n"),
     "alternatives": ("fleet.yaml", "helm: {chart: 'oci://HOST/charts/foo', version: '1.0.x || 1.2.x'}\n"),
     "a variable of Terraform": ("a.tf", 'resource "helm_release" "a" {\n  chart = "oci://HOST/charts/foo"\n  version = var.v\n}\n'),
+    "a variable in a chart of Terraform": (
+        "a.tf",
+        'resource "helm_release" "a" {\n  chart = "oci://HOST/charts/${var.c}"\n  version = "1.2.3"\n}\n',
+    ),
+    "variables of Terraform": ("prod.auto.tfvars", 'chart = "oci://HOST/charts/foo"\n'),
+    "an address in an unknown file": ("a.hcl", 'chart_repository = "oci://HOST/missing"\n'),
     "a filter of Flux": (
         "o.yaml",
         "kind: OCIRepository\nspec: {url: 'oci://HOST/charts/foo', ref: {semver: 1.2.x, semverFilter: '1.*'}}\n",
@@ -323,6 +353,7 @@ UNREADABLE = {
         "r.yaml",
         "kind: HelmRelease\nspec: {chart: {spec: {chart: foo, version: 1.2.3, sourceRef: {kind: HelmRepository, name: mar}}}}\n",
     ),
+    "a patch of an unknown release": ("r.yaml", "kind: HelmRelease\nmetadata: {name: a}\nspec: {chart: {spec: {version: 1.2.3}}}\n"),
     "an unknown alias of Bicep": ("a.bicep", "module a 'br/unknown:foo:1.2.3' = {}\n"),
     "a shared version": (
         "fleet.yaml",
@@ -338,6 +369,7 @@ def test_what_cannot_be_read_is_named_and_left_alone(mar: Registry, foo: str, bu
     code, places = bump()
     assert (code, Path(name).read_text()) == (0, text)
     assert set(statuses(places)) == {"unreadable"}
+    assert len(places) == len({(one["line"], one["repository"]) for one in places})
     assert all(one["reason"] and one["new"] is None for one in places)
 
 
@@ -566,6 +598,39 @@ def test_a_source_in_a_list_of_another_file_is_found(mar: Registry, foo: str, bu
     )
     _, (one,) = bump()
     assert (one["form"], one["new"]) == ("flux", "2.1.0")
+
+
+def test_a_patch_of_a_release_uses_the_source_of_that_release(mar: Registry, foo: str, bump: Bump) -> None:
+    template = "kind: HelmRelease\nmetadata: {name: a, namespace: x}\nspec: {chart: {spec: {MORE version: 1.2.3}}}\n"
+    source = "chart: foo, sourceRef: {kind: HelmRepository, name: m},"
+    Path("base.yaml").write_text(
+        template.replace("MORE", source)
+        + f"---\nkind: HelmRepository\nmetadata: {{name: m, namespace: x}}\nspec: {{url: 'oci://{mar.host}/charts'}}\n"
+    )
+    for name in ("staging", "production"):
+        Path(name).mkdir()
+        Path(name, "patch.yaml").write_text(
+            template.replace("MORE", "").replace(", namespace: x", "" if name == "staging" else ", namespace: x")
+        )
+    _, places = bump()
+    assert [(one["form"], one["line"], one["new"]) for one in places] == [("flux", 3, "2.1.0")] * 3
+    Path("other.yaml").write_text(template.replace("MORE", source.replace("foo", "bar")))
+    _, places = bump("staging", "base.yaml", "other.yaml", "--only", "a")
+    assert [(one["path"], one["status"]) for one in places] == [("staging/patch.yaml", "unreadable")]
+
+
+def test_an_address_is_left_out_only_above_artifacts_of_its_own_file(mar: Registry, foo: str, bump: Bump) -> None:
+    Path("a.sh").write_text(f"helm pull oci://{mar.host}/charts/foo --version 2.1.0\nREPO=oci://{mar.host}/charts\n")
+    Path("b.sh").write_text(f"REPO=oci://{mar.host}/charts\n")
+    _, places = bump()
+    assert [(one["path"], one["status"]) for one in places] == [("a.sh", "current"), ("b.sh", "unreadable")]
+
+
+def test_a_version_that_cannot_be_read_needs_no_request(mar: Registry, foo: str, bump: Bump) -> None:
+    Path("a.sh").write_text(f"helm pull oci://{mar.host}/missing/bar --version $V\noras pull {mar.host}/charts/foo:1.2.3\n")
+    code, places = bump()
+    assert (code, statuses(places)) == (0, ["unreadable", "bumped"])
+    assert places[0]["repository"] == f"{mar.host}/missing/bar"
 
 
 # -- failures while writing

@@ -33,11 +33,14 @@ _SHAPES: Final = (
     _Shape("ansible", ("chart_ref",), ("chart_repo_url",), ("chart_version",)),
     _Shape("argo-cd", ("chart",), ("repoURL",), ("targetRevision",), ("repoURL",)),
     _Shape("azure-pipelines", ("chartName",), (), ("chartVersion",)),
+    _Shape("cluster-api", ("chartName",), ("repoURL",), ("version",), ("repoURL",)),
     _Shape("chart", ("name",), ("repository",), ("version",), ("version",)),
     _Shape("fleet", ("chart",), ("repo",), ("version",)),
     _Shape("hauler", ("name",), ("repoURL",), ("version",)),
+    _Shape("k0s", ("chartname",), (), ("version",)),
     _Shape("kustomize", ("name",), ("repo",), ("version",)),
     _Shape("kustomize", ("chartName",), ("chartRepoUrl",), ("chartVersion",)),
+    _Shape("skaffold", ("remoteChart",), (), ("version",)),
     _Shape("terraform", ("chart",), ("repository",), ("version",), ("repository",)),
     _Shape("vendir", ("name",), ("repository", "url"), ("version",)),
     _Shape("zarf", ("url",), (), ("version",), ("name",)),
@@ -123,8 +126,6 @@ def find(document: Node, sources: Sources) -> tuple[list[Found], set[int]]:
             if places:
                 values = _values(node)
                 found += [replace(one, values=values) if isinstance(one, Place) else one for one in places]
-                read |= {
-                    one.line for one in (name, repository, version, node.get("arguments") if option else name) if one.value is not None
-                }
+                read |= {line for one in (name, repository, version, node.get("arguments") if option else name) for line in one.lines}
                 break
     return [*found, *_customized(document, sources)], read

@@ -8,6 +8,8 @@ from typing import Final
 
 from .places import VARIABLE, Form, Found, LeftOut, Node, Place, SetValues, Sources
 
+_SPEC: Final = ("spec", "chart", "spec")
+"""The keys of a release that lead to its chart, version and source."""
 _REF: Final = ("digest", "semver", "tag")
 _KINDS: Final = ("HelmRelease", "OCIRepository", "HelmChart", "HelmRepository")
 
@@ -17,17 +19,33 @@ def _objects(document: Node, sources: Sources) -> Iterator[Found]:
         case "OCIRepository":
             yield from _repository(document.get("spec"), sources)
         case "HelmRelease":
-            yield from _from_source(document, document.get("spec", "chart", "spec"), sources)
+            spec = document.get(*_SPEC)
+            if spec.get("sourceRef").value is None and spec.get("version").value is not None:
+                yield from _patch(document, spec.get("version"), sources)
+            else:
+                yield from _from_source(document, spec, spec.get("version"), sources)
         case "HelmChart":
             spec = document.get("spec")
             if spec.get("sourceRef").value is not None:
-                yield from _from_source(document, spec, sources)
+                yield from _from_source(document, spec, spec.get("version"), sources)
             else:  # the `HelmChart` of k3s has the chart's address instead
                 name = spec.get("chart")
                 yield from sources.registries.chart("helm-chart", name, spec.get("repo"), spec.get("version"))
 
 
-def _from_source(document: Node, spec: Node, sources: Sources) -> Iterator[Found]:
+def _patch(document: Node, version: Node, sources: Sources) -> Iterator[Found]:
+    """Find the chart of a release that only patches another one, as in an overlay of Kustomize."""
+    name, namespace = (document.get("metadata", key).text for key in ("name", "namespace"))
+    releases = sources.everywhere("HelmRelease", name or "", namespace, (*_SPEC, "sourceRef"))
+    bases = {str([one.get(*_SPEC, key).value for key in ("chart", "sourceRef")]): one for one in releases}
+    for base in bases.values() if len(bases) == 1 else ():
+        yield from _from_source(base, base.get(*_SPEC), version, sources)
+    if len(bases) != 1:
+        reason = f"left out `{name}`: {'several releases have' if bases else 'no release has'} this name and a source"
+        yield LeftOut(version.line, reason, name or "a release", "flux")
+
+
+def _from_source(document: Node, spec: Node, version: Node, sources: Sources) -> Iterator[Found]:
     source = spec.get("sourceRef")
     kind, name = source.get("kind").text, source.get("name").text
     namespace = source.get("namespace").text or document.get("metadata", "namespace").text
@@ -36,10 +54,10 @@ def _from_source(document: Node, spec: Node, sources: Sources) -> Iterator[Found
     found = sources.source(kind, name, namespace)
     paths = [sources.registries.path(one.get("spec", "url").text or "") for one in found]
     text = spec.get("chart").text
-    at = spec.get("version").line if spec.get("version").value is not None else spec.line
+    at = version.line if version.value is not None else spec.line
     if len(found) == 1:
         values = (SetValues(None, document.get("spec", "values").value),)
-        yield from sources.registries.chart("flux", spec.get("chart"), found[0].get("spec", "url"), spec.get("version"), values=values)
+        yield from sources.registries.chart("flux", spec.get("chart"), found[0].get("spec", "url"), version, values=values)
     elif any(path is not None for path in paths):
         yield LeftOut(at, f"left out `{text}`: several files define its source `{kind}/{name}`", text, "flux")
     elif not found:

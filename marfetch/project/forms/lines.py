@@ -23,9 +23,9 @@ _PATH: Final = r"/[^\s\"'`<>()\[\]{},;|\\]++"
 _BICEP: Final = re.compile(r"(?<![\w/])br/public:[a-z0-9/_.-]+:[\w.-]+")
 _SURE: Final = re.compile(r"oci://|mar://|br[:/]", re.IGNORECASE)
 """The start of a reference that is not a container image."""
-_COMMAND: Final = re.compile(r"(?:^|[\s;&|(\"'`])(?:helm|oras|marfetch|mar-get|bicep)(?:\.exe)?[\"']?[\s,]++[\"']?[a-z-]")
+_COMMAND: Final = re.compile(r"(?:^|[\s;&|(\"'`@])(?:helm|oras|marfetch|mar-get|bicep)(?:\.exe)?[\"']?[\s,]++[\"']?[a-z-]")
 """The start of a command that downloads charts or other artifacts."""
-_ARTIFACT: Final = re.compile(r"(?:^|[\s;&|(\"'`/])(?:oras|marfetch|mar-get)(?:\.exe)?[\"']?[\s,]")
+_ARTIFACT: Final = re.compile(r"(?:^|[\s;&|(\"'`/@])(?:oras|marfetch|mar-get)(?:\.exe)?[\"']?[\s,]")
 _MARFETCH: Final = re.compile(r"\bmarfetch\s++(?:pull|resolve|plan|inspect|verify|referrers|versions|show\s++[a-z]++)(?=\s)")
 _WORD: Final = re.compile(
     r"(?:^|(?<=\s))[\"']?(-{1,2}[\w-]++=?|[a-z0-9][a-z0-9._-]*+(?:/[a-z0-9._-]++)++(?::[\w.-]++)?(?:@sha256:[0-9a-f]{64})?(?=[\"'\s;]|$)|\S++)"
@@ -53,6 +53,8 @@ VERSION_OPTION: Final = re.compile(
 # Possessive quantifiers do not backtrack, so the search takes linear time even in a very long line.
 _PART: Final = re.compile(r"""(?:"[^"]*+"|'[^']*+'|[^;|&])++""")
 """One command in a line that may have several, separated by `;`, `|` or `&`. An unmatched quote is an ordinary character."""
+_COMMENTED: Final = re.compile(r"\s*+(?:#|//|<!--|<#|::|@?rem\s)", re.IGNORECASE)
+"""A line that is a comment, also in PowerShell and batch files."""
 _COMMENT: Final = re.compile(r"""((?:(?:"[^"\n]*+"|'[^'\n]*+'|[^\s#"']|["'])#*+|\s(?!#))*+)\s#""")
 _BLOCK_COMMENT: Final = re.compile(
     r"""(?P<text>"(?:[^"\\\n]|\\.)*+"?+|'(?:[^'\\\n]|\\.)*+'?+|\#[^\n]*+|//[^\n]*+)
@@ -167,7 +169,7 @@ class LineSearch(NamedTuple):
         text = command.text
         if not self._may_name(text):
             return
-        if text.lstrip().startswith(("#", "//", "<!--")):
+        if _COMMENTED.match(text):
             return
         comment = _COMMENT.match(text)
         text = comment[1] if comment is not None else text

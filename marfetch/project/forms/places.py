@@ -185,7 +185,7 @@ class Registries(NamedTuple):
         try:
             reference = Reference.parse(self.path(text) or text)
         except Error as error:
-            yield LeftOut(named.line, error.message, text, form)
+            yield LeftOut((version or named).line, error.message, text, form)
             return
         found = Place(form, version.line if version is not None else named.line, reference, **more)
         name, at, pinned = named.text.partition("@")
@@ -311,6 +311,15 @@ class Node:
         return self._first[1] + (mark.line - 1 if mark is not None else 0)
 
     @property
+    def lines(self) -> range:
+        """The lines in the file from this node's key to the end of its text; empty if it has no text."""
+        mark = self._marks.get(self._path)
+        if mark is None or mark.text is None:
+            return range(0)
+        start, end = self._first[0] + mark.start, self._first[0] + mark.end
+        return range(self.line, self._file.span("", start).line + self._file.text[start:end].rstrip().count("\n") + 1)
+
+    @property
     def text(self) -> str | None:
         """The value as in the file if it is a string; otherwise None."""
         span = self.span if isinstance(self.value, str) else None
@@ -372,9 +381,18 @@ class Sources:
             return found
         return list({one.get("spec", "url").text: one for one in self._others.named(kind, name, namespace)}.values())
 
-    def named(self, kind: str, name: str, namespace: str | None) -> list[Node]:
-        """Return the objects in the documents with this kind and name, preferably with exactly this namespace."""
-        named = [(one.get("metadata", "namespace").text, one) for one in self._objects.get((kind, name), ())]
+    def everywhere(self, kind: str, name: str, namespace: str | None, needed: Sequence[str]) -> list[Node]:
+        """Return the objects in all files with this kind and name that have a key at the path `needed`."""
+        return (self._others or self).named(kind, name, namespace, needed)
+
+    def named(self, kind: str, name: str, namespace: str | None, needed: Sequence[str] = ()) -> list[Node]:
+        """Return the objects in the documents with this kind and name, preferably with exactly this namespace.
+
+        Args:
+            needed: the path of a key that the objects must have.
+        """
+        found = [one for one in self._objects.get((kind, name), ()) if one.get(*needed).value is not None]
+        named = [(one.get("metadata", "namespace").text, one) for one in found]
         exact = [one for there, one in named if there is not None and there == namespace]
         return exact or [one for there, one in named if there is None or namespace is None]
 

@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
-from ...reference import OFFICIAL_HOSTS
 from .places import OFFICIAL, Found, LeftOut, Registries, SetValues, Span, Text
 
 _BLOCK: Final = re.compile(
@@ -37,6 +36,7 @@ _PLAIN: Final = re.compile(r'[ \t]*+"([^"\\$%\n]*+)"[ \t\r]*+(?=\n|#|//|/\*|\}|\
 """An attribute's value that is only a quoted string, without `${…}`."""
 _FILE: Final = re.compile(r'\b(?:file|templatefile)[ \t]*+\([ \t]*+"([^"\n]++)"')
 _SET: Final = re.compile(r'\bname[ \t]*+=[ \t]*+"([^"\n]++)"(?=\s++(?:value|type)\b|[ \t]*+,[ \t]*+value)')
+_ADDRESS: Final = re.compile(r'(?:oci|mar)://[^"\s]++')
 _EXPRESSION: Final = re.compile(r"[$%]\{")
 _MAX_SHOWN: Final = 60
 
@@ -159,9 +159,11 @@ def _chart(block: _Block, registries: Registries) -> Iterator[Found]:
     chart, repository, version = (block.texts.get(key) for key in ("chart", "repository", "version"))
     base = registries.path(repository.text) if repository is not None else None
     if chart is None or not chart.end:
-        if base is not None or (chart is not None and any(host in chart.text for host in OFFICIAL_HOSTS)):
+        address = _ADDRESS.search(chart.text) if chart is not None else None
+        if base is not None or (address is not None and registries.path(address[0]) is not None):
             named = f"a chart below `{base}`: its name" if base is not None else f"`{chart.text if chart else ''}`: it"
-            yield LeftOut(block.lines[0], f"left out {named} is not a plain string", base or "a chart", "terraform")
+            line = version.line if version is not None else chart.line if chart is not None else block.lines[0]
+            yield LeftOut(line, f"left out {named} is not a plain string", base or "a chart", "terraform")
         return
     text = registries.path(chart.text) if "://" in chart.text else f"{base}/{chart.text}" if base is not None else None
     if text is None:
