@@ -100,6 +100,8 @@ def record(client: Session, endpoint: Endpoint, command: Sequence[str], output: 
             try:
                 with prepared.serving(answers, lambda _: True):
                     code = child.wait()
+                    if code == 0:
+                        answers.finish(lambda: child.is_told_to_stop)
             finally:
                 answers.end()
         else:
