@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
@@ -226,17 +227,36 @@ class _Prepared:
 def _trust_file(pem: bytes) -> Iterator[str]:
     """Keep certificates in a file that everyone may read, for the duration of the context: the command may run as another user."""
     number, path = tempfile.mkstemp(prefix="marfetch-ca-", suffix=".pem")
-    try:
+    with ExitStack() as stack:
+        stack.callback(Path(path).unlink, missing_ok=True)
         try:
             with os.fdopen(number, "wb") as file:
                 os.fchmod(number, 0o644)
                 file.write(pem)
         except OSError as error:
             raise storage_error(error, path) from error
+        if os.name == "posix":
+            stack.enter_context(_removed_when_killed(path))
         yield path
+
+
+@contextmanager
+def _removed_when_killed(path: str) -> Iterator[None]:
+    """Have a shell remove a file when this process is killed: it waits for the end of a pipe that only this process can write to."""
+    words = ["/bin/sh", "-c", 'read -r _; rm -f -- "$0"', path]
+    quiet = subprocess.DEVNULL
+    try:
+        shell = subprocess.Popen(  # noqa: S603 - a fixed program
+            words, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, env={"PATH": os.defpath}, start_new_session=True
+        )
+    except OSError:  # without it, only a killed marfetch leaves the file
+        yield
+        return
+    try:
+        yield
     finally:
-        with suppress(OSError):
-            Path(path).unlink()
+        shell.kill()
+        shell.communicate()
 
 
 def _write(client: Session, recording: Recording, output: Path) -> RecordedArchive:
