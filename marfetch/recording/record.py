@@ -13,7 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from .. import threads
-from ..bundle.format import INDEX_FILE, MARKER, MARKER_FILE, Part, archive_size, blob_file, index_bytes, opened, whole, write_archive
+from ..bundle.format import (
+    INDEX_FILE,
+    MARKER,
+    MARKER_FILE,
+    Part,
+    archive_size,
+    blob_file,
+    cached_part,
+    index_bytes,
+    opened,
+    whole,
+    write_archive,
+)
 from ..bundle.recorded import RECORDING_FILE, Recording, recording_bytes
 from ..client.session import Session
 from ..destination.destination import whole_file
@@ -266,8 +278,6 @@ def _write(client: Session, recording: Recording, output: Path) -> RecordedArchi
         StorageError: it cannot be written.
         IntegrityError: the cache was changed.
     """
-    from ..bundle.create import cached_part  # late: a slow import that the command does not wait for
-
     content, entries = recording.content, recording.entries()
     first = {MARKER_FILE: MARKER, INDEX_FILE: index_bytes(entries), RECORDING_FILE: recording_bytes(recording)}
     parts = [Part(name, len(text), whole(text)) for name, text in first.items()]
