@@ -5,20 +5,20 @@ No tag is resolved. Downloads stay in the cache, so an interrupted run resumes w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..client.session import Session
-from ..content import BESIDE_FROM, Steps, Verified, transferring
+from ..content import BESIDE_FROM
 from ..destination.destination import whole_file
 from ..errors import InputError, IntegrityError, RemoteError
 from ..layout.blobs import BlobStore, Extent, Stamp, not_there
 from ..layout.blobs import Entry as IndexEntry
 from ..layout.readonly import ReadonlyTar
 from ..layout.repositories import Contents
-from ..oci import Descriptor, Digest
+from ..oci import Digest
 from ..project.lockfile import parse_lock, read_bytes
 from ..project.locking import refuse_misfits
 from ..project.roots import roots_of
@@ -41,6 +41,7 @@ from .format import (
     archive_digest,
     archive_size,
     blob_file,
+    cached_part,
     index_bytes,
     opened,
     record_bytes,
@@ -259,34 +260,3 @@ def _omitted(needed: Sequence[Needed], old: Opened) -> dict[Digest, int]:
 
 
 # -- writing
-
-
-def cached_part(client: Session, digest: Digest, size: int, steps: Steps, *, check: Callable[[], None] | None = None) -> Part:
-    """Return a blob of the cache as a file of an archive. It is verified while it is written.
-
-    Args:
-        check: called for every piece; it may raise to cancel. None: the time limit of the session.
-    """
-    check = check or client.budget.check
-
-    def pieces() -> Iterator[bytes]:
-        verified = Verified(Descriptor("application/octet-stream", digest, size))
-        with transferring(client.progress, str(digest), size) as transfer, client.cache.extent(digest) as extent:
-            for piece in extent.pieces():
-                check()
-                verified.update(piece)
-                transfer.held(verified.held)
-                yield piece
-        steps.advance()
-        try:
-            verified.check()
-        except IntegrityError as error:
-            client.cache.drop(digest, error.message)
-            raise IntegrityError(
-                f"corrupted blob in the cache: {error.message}",
-                code=error.code,
-                hint="the blob was deleted: run the command again to download a new copy",
-                **error.context,
-            ) from error
-
-    return Part(blob_file(digest), size, pieces)

@@ -18,20 +18,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
+from ..content import Steps, Verified, transferring
 from ..document import parse_json
 from ..errors import Error, InputError, IntegrityError, LockError, PolicyError
 from ..files import Writer
 from ..layout.blobs import Entry
 from ..layout.readonly import Folder, ReadonlyTar, open_store
 from ..layout.repositories import Contents, repository_name
-from ..oci import OCI_INDEX, REF_NAME, Digest, descriptor_json
+from ..oci import OCI_INDEX, REF_NAME, Descriptor, Digest, descriptor_json
 from ..project.lockfile import MAX_SIZE as MAX_LOCK_SIZE
 from ..project.lockfile import Lock, parse_lock
 from ..project.roots import LockedRoot, roots_of
 from ..tar import BLOCK
 from .recorded import RECORDING_FILE, Recording, parse_recording
+
+if TYPE_CHECKING:
+    from ..client.session import Session
 
 SCHEMA: Final = 1
 PLATFORMS_SCHEMA: Final = 2
@@ -218,6 +222,37 @@ def write_archive(file: BinaryIO, parts: Iterable[Part]) -> Digest:
         put(unwritten + padding(part.size))
     put(ending(position))
     return Digest("sha256", hasher.hexdigest())
+
+
+def cached_part(client: Session, digest: Digest, size: int, steps: Steps, *, check: Callable[[], None] | None = None) -> Part:
+    """Return a blob of the cache as a file of an archive. It is verified while it is written.
+
+    Args:
+        check: called for every piece; it may raise to cancel. None: the time limit of the session.
+    """
+    check = check or client.budget.check
+
+    def pieces() -> Iterator[bytes]:
+        verified = Verified(Descriptor("application/octet-stream", digest, size))
+        with transferring(client.progress, str(digest), size) as transfer, client.cache.extent(digest) as extent:
+            for piece in extent.pieces():
+                check()
+                verified.update(piece)
+                transfer.held(verified.held)
+                yield piece
+        steps.advance()
+        try:
+            verified.check()
+        except IntegrityError as error:
+            client.cache.drop(digest, error.message)
+            raise IntegrityError(
+                f"corrupted blob in the cache: {error.message}",
+                code=error.code,
+                hint="the blob was deleted: run the command again to download a new copy",
+                **error.context,
+            ) from error
+
+    return Part(blob_file(digest), size, pieces)
 
 
 def whole(data: bytes) -> Callable[[], Iterator[bytes]]:

@@ -79,6 +79,11 @@ class ChildProcess:
         if self._signal is not None and kind is None:
             signal.raise_signal(self._signal)
 
+    @property
+    def is_told_to_stop(self) -> bool:
+        """Whether this process got a signal that ends it."""
+        return self._signal is not None
+
     def wait(self) -> int:
         """Return the exit code of the command: 127 for an unknown program, 128 and the number of the signal that ended it."""
         if self._process is None:

@@ -190,9 +190,13 @@ async def _relay_one(
         await other.send(h11.Request(method=request.method, target=target, headers=headers))
         if side.connection.they_are_waiting_for_100_continue:
             await side.send(h11.InformationalResponse(status_code=100, headers=[]))
-        await _copy(side, other)
-        while isinstance(response := await other.event(), h11.InformationalResponse):
-            pass
+        sending = asyncio.ensure_future(_copy(side, other))  # a server may answer, and close, before it has read all of a request
+        sending.add_done_callback(lambda done: streams.writer.close() if done.cancelled() or done.exception() else None)
+        try:
+            while isinstance(response := await other.event(), h11.InformationalResponse):
+                pass
+        except (OSError, h11.ProtocolError):
+            response = None
         if not isinstance(response, h11.Response):
             failed(address, "no answer")
             return 502, f"`{address.name}` did not answer"

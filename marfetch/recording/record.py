@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from .. import threads
-from ..bundle.format import INDEX_FILE, MARKER, MARKER_FILE, Part, archive_size, blob_file, index_bytes, opened, whole, write_archive
+from ..bundle.format import (
+    INDEX_FILE,
+    MARKER,
+    MARKER_FILE,
+    Part,
+    archive_size,
+    blob_file,
+    cached_part,
+    index_bytes,
+    opened,
+    whole,
+    write_archive,
+)
 from ..bundle.recorded import RECORDING_FILE, Recording, recording_bytes
 from ..client.session import Session
 from ..destination.destination import whole_file
@@ -100,6 +113,8 @@ def record(client: Session, endpoint: Endpoint, command: Sequence[str], output: 
             try:
                 with prepared.serving(answers, lambda _: True):
                     code = child.wait()
+                    if code == 0:
+                        answers.finish(lambda: child.is_told_to_stop)
             finally:
                 answers.end()
         else:
@@ -224,17 +239,36 @@ class _Prepared:
 def _trust_file(pem: bytes) -> Iterator[str]:
     """Keep certificates in a file that everyone may read, for the duration of the context: the command may run as another user."""
     number, path = tempfile.mkstemp(prefix="marfetch-ca-", suffix=".pem")
-    try:
+    with ExitStack() as stack:
+        stack.callback(Path(path).unlink, missing_ok=True)
         try:
             with os.fdopen(number, "wb") as file:
                 os.fchmod(number, 0o644)
                 file.write(pem)
         except OSError as error:
             raise storage_error(error, path) from error
+        if os.name == "posix":
+            stack.enter_context(_removed_when_killed(path))
         yield path
+
+
+@contextmanager
+def _removed_when_killed(path: str) -> Iterator[None]:
+    """Have a shell remove a file when this process is killed: it waits for the end of a pipe that only this process can write to."""
+    words = ["/bin/sh", "-c", 'read -r _; rm -f -- "$0"', path]
+    quiet = subprocess.DEVNULL
+    try:
+        shell = subprocess.Popen(  # noqa: S603 - a fixed program
+            words, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, env={"PATH": os.defpath}, start_new_session=True
+        )
+    except OSError:  # without it, only a killed marfetch leaves the file
+        yield
+        return
+    try:
+        yield
     finally:
-        with suppress(OSError):
-            Path(path).unlink()
+        shell.kill()
+        shell.communicate()
 
 
 def _write(client: Session, recording: Recording, output: Path) -> RecordedArchive:
@@ -244,8 +278,6 @@ def _write(client: Session, recording: Recording, output: Path) -> RecordedArchi
         StorageError: it cannot be written.
         IntegrityError: the cache was changed.
     """
-    from ..bundle.create import cached_part  # late: a slow import that the command does not wait for
-
     content, entries = recording.content, recording.entries()
     first = {MARKER_FILE: MARKER, INDEX_FILE: index_bytes(entries), RECORDING_FILE: recording_bytes(recording)}
     parts = [Part(name, len(text), whole(text)) for name, text in first.items()]

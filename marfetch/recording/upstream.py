@@ -29,7 +29,7 @@ from ..layout.repositories import lexical
 from ..oci import Descriptor, Digest, Index, Manifest
 from ..reference import Host, Reference, is_repository, is_tag
 from ..serve.responses import PIECE, PlainResponse, SentPart, no_blob, no_name, span
-from ..serve.streams import BlobResponse, VerifiedBlobs, blob_response
+from ..serve.streams import VerifiedBlobs, blob_response
 from .answering import Answers, absence, digest_of
 from .seen import Observations
 
@@ -37,6 +37,7 @@ WHOLE: Final = 1 << 20
 """Blobs up to this size, in bytes, are verified before the response starts."""
 _POLL: Final = 0.004
 """Seconds between two looks at a file that a download is writing."""
+_STOP_POLL: Final = 0.1
 _STOP_WAIT: Final = 1.0
 """Seconds to wait for threads after a stop."""
 _BLOB: Final = "application/octet-stream"
@@ -57,17 +58,31 @@ class Upstream(Answers):
         self._pool = threads.pool(2 * client.options.jobs)
         self._host = Host.parse(recording.endpoint.registry.name)
         self._answers: dict[tuple[str, str, str], asyncio.Future[Any]] = {}
-        self._described: dict[Digest, Descriptor] = {}
+        self._described: dict[tuple[str, Digest], Descriptor] = {}
         self._flows: dict[Digest, _Flow] = {}
         self._checked = VerifiedBlobs()
         self._under_way: set[Future[Any]] = set()
 
+    def finish(self, is_told_to_stop: Callable[[], bool]) -> None:
+        """Finish the downloads of a command that read only the start of a blob. What is recorded must not depend on how fast it was."""
+        calls = [flow.call for flow in list(self._flows.values())]
+        while wait(calls, timeout=_STOP_POLL).not_done and not is_told_to_stop():
+            pass
+
     def end(self) -> None:
-        """Abort the requests that are still under way. Nobody waits for them, because the command has ended."""
+        """Abort the requests that are still under way, because nobody waits for them. Forget the blobs that did not arrive."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         if self._under_way:
             self._client.stop()
             wait(list(self._under_way), timeout=_STOP_WAIT)
+        for one in self.recording.repositories.values():
+            one.blobs = {digest: size for digest, size in one.blobs.items() if self._has(Descriptor(_BLOB, digest, size))}
+
+    def _has(self, blob: Descriptor) -> bool:
+        try:
+            return self._client.cache.has(blob)
+        except Error:  # the request for it has failed with the same error
+            return False
 
     # -- looking up
 
@@ -97,7 +112,7 @@ class Upstream(Answers):
         one.manifests[own.digest] = Descriptor(own.media_type, own.digest, own.size)
         if digest is None:
             one.tags[text] = own.digest
-        self._described |= {blob.digest: blob for blob in ManifestNode.of(found).blobs}
+        self._described |= {(name, blob.digest): blob for blob in ManifestNode.of(found).blobs}
         return found
 
     async def referrers(self, name: str, digest: Digest) -> Sequence[Descriptor] | None:
@@ -111,7 +126,7 @@ class Upstream(Answers):
         digest = digest_of(text)
         if digest is None or not is_repository(name):
             return no_blob(name, text) if is_repository(name) else no_name(name)
-        known = self._described.get(digest)
+        known = self._described.get((name, digest))
         if scope["method"] == "HEAD" or known is None:
             size = await self._found(name, f"blobs/{digest}", partial(self._size, name, digest, known))
             known = known or Descriptor(_BLOB, digest, size)
@@ -119,7 +134,9 @@ class Upstream(Answers):
             self._recorded(name).sizes[digest] = known.size
             found = span(scope, digest, known.size)
             return PlainResponse(found.headers, b"", found.status) if isinstance(found, SentPart) else found
-        return await self._content(scope, name, known)
+        with self._absences(name, f"blobs/{digest}"):
+            self._recorded(name).blobs[digest] = known.size
+            return await self._content(scope, name, known)
 
     # -- asking
 
@@ -130,21 +147,30 @@ class Upstream(Answers):
         return self.recording.repository(name)
 
     def _size(self, name: str, digest: Digest, known: Descriptor | None) -> int:
-        """Return the size of a blob: of its copy in the cache, or as the registry says."""
-        stamp = self._client.cache.stamp(digest)
-        if stamp is not None and (known is None or known.size == stamp.size):
+        """Return the size of a blob.
+
+        The registry is asked, unless a manifest of the repository names the blob: the cache may have it from another repository.
+        """
+        stamp, offline = self._client.cache.stamp(digest), self._client.options.offline
+        if stamp is not None and (offline if known is None else known.size == stamp.size):
             return stamp.size
         if digest in WELL_KNOWN:
             return len(WELL_KNOWN[digest])
         reference = self._repository(name).reference
-        if self._client.options.offline:
+        if offline:
             raise offline_error(reference)
         return self._client.connect(self.recording.endpoint).blob_size(reference, digest)
 
     async def _found(self, name: str, path: str, ask: Callable[[], T]) -> T:
         """Return the answer to a request; record it if it is not found."""
-        try:
+        with self._absences(name, path):
             return await self._once((name, path, ""), ask)
+
+    @contextmanager
+    def _absences(self, name: str, path: str) -> Iterator[None]:
+        """Record that something was not found."""
+        try:
+            yield
         except NotFoundError as error:
             self._recorded(name).absent[path] = absence(error)
             raise
@@ -153,7 +179,7 @@ class Upstream(Answers):
         """Ask the registry in a thread, once for each key. After a failure, the next request asks again."""
         task = self._answers.get(key)
         if task is None:
-            task = self._answers[key] = self._run(ask)
+            task = self._answers[key] = asyncio.wrap_future(self._submit(ask))
         try:
             return cast("T", await asyncio.shield(task))
         except NotFoundError:
@@ -163,12 +189,12 @@ class Upstream(Answers):
                 self._answers.pop(key, None)
             raise
 
-    def _run(self, ask: Callable[[], Any]) -> asyncio.Future[Any]:
+    def _submit(self, ask: Callable[[], Any]) -> Future[Any]:
         """Call a function in a thread."""
         call = self._pool.submit(self._call, ask)
         self._under_way.add(call)
         call.add_done_callback(self._under_way.discard)
-        return asyncio.wrap_future(call)
+        return call
 
     def _call(self, ask: Callable[[], T]) -> T:
         try:
@@ -180,21 +206,22 @@ class Upstream(Answers):
 
     async def _content(self, scope: Scope, name: str, blob: Descriptor) -> ASGIApp:
         for _ in range(2):
-            stored = await self._stored(scope, name, blob)
+            stored = await self._stored(scope, blob)
             if stored is not None:
                 return stored
             flow = self._flows.get(blob.digest) or self._start(name, blob)
+            flow.asked.add(self.named(scope))
             if blob.size > WHOLE:
                 await flow.begin()
                 found = span(scope, blob.digest, blob.size)
                 if not isinstance(found, SentPart):
                     return found
                 if flow.file is not None:
-                    return _Arriving(flow, os.dup(flow.file), found, lambda error: self._completed(scope, name, blob, error))
+                    return _Arriving(flow, os.dup(flow.file), found)
             await asyncio.shield(flow.done)
         raise NotFoundError(f"the blob `{blob.digest}` disappeared from the cache", code="blob-not-found")
 
-    async def _stored(self, scope: Scope, name: str, blob: Descriptor) -> ASGIApp | None:
+    async def _stored(self, scope: Scope, blob: Descriptor) -> ASGIApp | None:
         """Return the response with a blob of the cache; None if it is not there."""
         cache = self._client.cache
         if blob.digest in self._flows or not cache.has(blob):
@@ -202,15 +229,7 @@ class Upstream(Answers):
         answer = await blob_response(scope, blob.digest, cache.extent(blob.digest), self._checked)
         if answer is None:
             cache.drop(blob.digest, "its bytes have another digest")
-        elif isinstance(answer, BlobResponse):
-            self._completed(scope, name, blob, None)
         return answer
-
-    def _completed(self, scope: Scope, name: str, blob: Descriptor, error: Error | None) -> None:
-        if error is not None:
-            self.seen.fail(self.named(scope), error)
-            return
-        self._recorded(name).blobs[blob.digest] = blob.size
 
     def _start(self, name: str, blob: Descriptor) -> _Flow:
         repository = self._repository(name)
@@ -220,23 +239,35 @@ class Upstream(Answers):
         ask = partial(
             copy, repository.source, flow, repository.reference, blob, name=repository.reference.name, progress=self._client.progress
         )
-        flow.done = self._run(ask)
-        flow.done.add_done_callback(lambda _: self._flows.pop(blob.digest, None))
-        flow.done.add_done_callback(flow.ended)
+        flow.call = self._submit(ask)
+        flow.done = asyncio.wrap_future(flow.call)
+        flow.done.add_done_callback(lambda _: self._ended(blob.digest, flow))
         return flow
+
+    def _ended(self, digest: Digest, flow: _Flow) -> None:
+        """Note the failure of a download, also if nobody waits for it any more."""
+        del self._flows[digest]
+        error = flow.ended()
+        if isinstance(error, Error) and not isinstance(error, NotFoundError):
+            for what in flow.asked:
+                self.seen.fail(what, error)
 
 
 class _Flow:
     """A blob that is being downloaded: a target that lets responses read the blob while it arrives.
 
     Attributes:
+        asked: the requests for the blob, in words.
+        call: the download.
         done: completed when the blob is verified and in the cache, or has failed.
         file: a file descriptor of the bytes so far; None until the download begins, and again when it has ended.
     """
 
+    call: Future[Any]
     done: asyncio.Future[Any]
 
     def __init__(self, cache: Layout) -> None:
+        self.asked: set[str] = set()
         self._cache = cache
         self.has = cache.has
         self._ingest: FileIngest | None = None
@@ -262,13 +293,12 @@ class _Flow:
             await asyncio.wait({self.done}, timeout=_POLL)
         self.done.result()
 
-    def ended(self, done: asyncio.Future[Any]) -> None:
-        """Close the file when the download has ended. Responses have their own descriptors."""
+    def ended(self) -> BaseException | None:
+        """Close the file when the download has ended, and return its error. Responses have their own descriptors."""
         if self.file is not None:
             os.close(self.file)
             self.file = None
-        if not done.cancelled():
-            done.exception()  # each response that waits for it reports it
+        return None if self.done.cancelled() else self.done.exception()
 
     @property
     def restarts(self) -> int:
@@ -281,14 +311,12 @@ class _Arriving:
 
     Args:
         file: a file descriptor of the bytes so far. The response closes it.
-        completed: called before the last piece is sent, or with the error of the download.
     """
 
-    def __init__(self, flow: _Flow, file: int, found: SentPart, completed: Callable[[Error | None], None]) -> None:
+    def __init__(self, flow: _Flow, file: int, found: SentPart) -> None:
         self._flow = flow
         self._file = file
         self._found = found
-        self._completed = completed
         self._restarts = flow.restarts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - the interface of ASGI
@@ -301,7 +329,6 @@ class _Arriving:
                 if is_whole and (error := done.exception()) is not None:
                     if not isinstance(error, Error):
                         raise error
-                    self._completed(error)
                     return
                 before, position = position, await self._send(send, position, is_whole=is_whole)
                 if position == before:
@@ -320,8 +347,6 @@ class _Arriving:
         if not piece or self._flow.restarts != self._restarts:
             return position
         position += len(piece)
-        if position == end:
-            self._completed(None)
         await send({"type": "http.response.body", "body": piece, "more_body": position < end})
         return position
 

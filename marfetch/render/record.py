@@ -19,8 +19,18 @@ _NAMED: Final = 20
 
 def print_ended(report: Report, ended: Ended, summary: Path | None) -> int:
     """Print what was recorded, passed through, refused and missing; write the summary. Return the exit code."""
-    if summary is not None:
+    if summary is None:
+        return _print(report, ended)
+    try:
         write_file(summary, (json.dumps(_object(report.command, ended), ensure_ascii=True) + "\n").encode())
+    except Error as error:
+        code = _print(report, ended)
+        report.error(error)
+        return code or error.exit_code
+    return _print(report, ended)
+
+
+def _print(report: Report, ended: Ended) -> int:
     if ended.problem is not None:
         report.error(Error(ended.problem, code="command-failed", hint="check the name of the program, and `PATH`"))
         return ended.code
