@@ -227,8 +227,8 @@ def _trust_file(pem: bytes) -> Iterator[str]:
     try:
         try:
             with os.fdopen(number, "wb") as file:
-                os.fchmod(number, 0o644)
                 file.write(pem)
+            Path(path).chmod(0o644)
         except OSError as error:
             raise storage_error(error, path) from error
         yield path
