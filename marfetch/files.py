@@ -53,6 +53,7 @@ def storage_error(error: OSError, path: Path | str, *, needed: int | None = None
         )
     reason = (error.strerror or str(error)).lower()
     hints = {
+        errno.ENOENT: "check the path and its permissions",
         errno.EROFS: "choose a writable directory with `--destination` or `--cache-dir`",
         errno.EACCES: "choose a writable directory with `--destination` or `--cache-dir`",
         errno.EPERM: "choose a writable directory with `--destination` or `--cache-dir`",

@@ -21,7 +21,7 @@ from marfetch.remote import credentials
 
 from .world.architecture import HOUSE
 from .world.command import surroundings
-from .world.elsewhere import MODULES
+from .world.elsewhere import CALLS, MODULES, NAMES, SIGNALS
 from .world.paths import ROOT
 
 
@@ -45,6 +45,22 @@ def test_no_module_imports_at_its_top_what_some_system_lacks() -> None:
         if node.col_offset == 0
     ]
     assert wrong == []
+
+
+def test_each_use_of_a_call_that_windows_lacks_is_a_known_one_with_a_second_way() -> None:
+    missing = {"os": NAMES, "signal": (*SIGNALS, *CALLS), "select": ("poll", "epoll")}
+    found = {
+        f"{name}: {node.attr}"
+        for name, tree in HOUSE.trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.attr in missing.get(node.value.id, ())
+    }
+    assert found == {
+        *("__main__: SIGALRM", "__main__: setitimer", "cli.options: SIGALRM", "cli.options: setitimer"),
+        *("destination.directory: O_DIRECTORY", "destination.directory: link", "destination.rewriting: fchown"),
+        *("destination.stream: O_NONBLOCK", "files: posix_fadvise", "files: statvfs", "layout.blobs: pread", "layout.cache: geteuid"),
+        *("layout.ingest: fchmod", "recording.child: getpgrp", "recording.child: tcgetpgrp", "records: geteuid", "serve.streams: preadv"),
+    }
 
 
 # -- directories without descriptors

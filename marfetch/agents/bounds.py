@@ -1,14 +1,14 @@
 """Run a command of marfetch for an agent, and bound and clean its JSON.
 
-Each call is a process of its own: what it prints cannot reach stdout, which carries only the protocol, and it can be ended.
+Each call is a process of its own: what it prints cannot reach stdout, which carries only the protocol, and it ends with the call.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -33,7 +33,7 @@ _LEAST: Final = 20
 """Minimum length to which texts are shortened, in characters; also the maximum number of entries in `truncated`."""
 _LONGEST_KEY: Final = 200
 
-_calls = threading.BoundedSemaphore(MAX_PARALLEL)
+_calls = asyncio.Semaphore(MAX_PARALLEL)
 
 
 class Answer(NamedTuple):
@@ -47,29 +47,36 @@ class Answer(NamedTuple):
     is_error: bool
 
 
-def ask(words: Sequence[str], select: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> Answer:
-    """Run a command line with `--json`, and return its bounded result.
+async def ask(words: Sequence[str], select: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> Answer:
+    """Run a command line with `--json`, and return its bounded result. If the call is canceled, kill the command.
 
     Args:
         words: the command line; what an agent wrote stands behind `--` or in `--option=value`.
         select: changes the data of a success before it is bounded.
     """
     line = [sys.executable, "-P", "-m", "marfetch", words[0], "--json", "--quiet", f"--timeout={MAX_TIME}", *words[1:]]
-    with _calls:
+    pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
+    async with _calls:
         try:
-            done = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, timeout=MAX_TIME + _GRACE, check=False)  # noqa: S603
-        except subprocess.TimeoutExpired:
-            return failed("timeout", f"the command took more than {MAX_TIME} seconds", "ask for less, or try again", 7)
+            process = await asyncio.create_subprocess_exec(*line, stdin=nothing, stdout=pipe, stderr=pipe)
         except (OSError, ValueError) as error:
             return failed("usage", f"the command cannot be run: {error}", "check the arguments", 2)
-    document = _parsed(done.stdout)
+        try:
+            output, problems = await asyncio.wait_for(process.communicate(), MAX_TIME + _GRACE)
+        except TimeoutError:
+            return failed("timeout", f"the command took more than {MAX_TIME} seconds", "ask for less, or try again", 7)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+    document = _parsed(output)
     if document is None:
-        last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
+        last = problems.decode("utf-8", "replace").strip().splitlines()[-1:]
         return failed("internal", f"the command printed no result: {''.join(last)[:300]}", "run the same command in a terminal", 70)
     if not document.get("ok"):
         reported = document.get("error")
         named = reported if isinstance(reported, dict) else {}
-        return failed(str(named.get("code")), str(named.get("message")), named.get("hint"), done.returncode)
+        return failed(str(named.get("code")), str(named.get("message")), named.get("hint"), process.returncode or 0)
     data = document.get("data")
     found: dict[str, Any] = data if isinstance(data, dict) else {"data": data}
     return Answer(bounded(select(found) if select is not None else found), is_error=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -52,56 +52,56 @@ class Tools(MCPServer):
             return _result(failed("usage", f"`{name}` cannot be called: {shown[:1000]}", "correct the arguments", 2))
 
 
-def server(options: Sequence[str], commands: Collection[str]) -> Tools:
+def server(options: Sequence[str]) -> Tools:
     """Return the server with all tools.
 
     Args:
         options: options for every command, such as `--endpoint=…`.
-        commands: the commands of this marfetch; only these become tools.
     """
     made = Tools("marfetch", instructions=INSTRUCTIONS, version=__version__, log_level="ERROR")
     annotations = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=True)
 
-    def run(command: str, *words: str | None, behind: Sequence[str] = (), select: Callable[[Any], Any] | None = None) -> CallToolResult:
-        return _result(ask([command, *options, *filter(None, words), "--", *behind], select))
+    async def run(
+        command: str, *words: str | None, behind: Sequence[str] = (), select: Callable[[Any], Any] | None = None
+    ) -> CallToolResult:
+        return _result(await ask([command, *options, *filter(None, words), "--", *behind], select))
 
-    def search(text: _Text = "", kind: _Kind = None) -> CallToolResult:
+    async def search(text: _Text = "", kind: _Kind = None) -> CallToolResult:
         """Find repositories in the catalog by name, and with `kind` by what their newest version is."""
-        return run("search", _option("kind", kind), behind=[text] if text else [])
+        return await run("search", _option("kind", kind), behind=[text] if text else [])
 
-    def versions(reference: _Reference, version: _Range = None, details: bool = False) -> CallToolResult:
+    async def versions(reference: _Reference, version: _Range = None, details: bool = False) -> CallToolResult:
         """List the versions of a repository, newest first; with `details` digest, size, creation time and end of life."""
-        return run("versions", _option("version", version), "--details" if details else None, behind=[reference])
+        return await run("versions", _option("version", version), "--details" if details else None, behind=[reference])
 
-    def inspect(reference: _Reference, version: _Range = None, platform: _Platform = None) -> CallToolResult:
+    async def inspect(reference: _Reference, version: _Range = None, platform: _Platform = None) -> CallToolResult:
         """Show an artifact's kind, digest, layers, annotations, chart metadata, platforms and referrers."""
-        return run("inspect", _option("version", version), _option("platform", platform), behind=[reference])
+        return await run("inspect", _option("version", version), _option("platform", platform), behind=[reference])
 
-    def show(part: _Part, reference: _Reference, version: _Range = None, offset: _Offset = 0) -> CallToolResult:
+    async def show(part: _Part, reference: _Reference, version: _Range = None, offset: _Offset = 0) -> CallToolResult:
         """Return one part of a chart (Chart.yaml, values, README, schema, CRDs) or the parameters of a Bicep module (`params`)."""
-        return run("show", _option("version", version), behind=[part, reference], select=lambda data: _from(data, offset))
+        return await run("show", _option("version", version), behind=[part, reference], select=lambda data: _from(data, offset))
 
-    def diff(old: _Reference, new: _Reference, platform: _Platform = None) -> CallToolResult:
+    async def diff(old: _Reference, new: _Reference, platform: _Platform = None) -> CallToolResult:
         """Compare two artifacts: values, templates, CRDs, files, images and metadata."""
-        return run("diff", _option("platform", platform), behind=[old, new])
+        return await run("diff", _option("platform", platform), behind=[old, new])
 
-    def verify(reference: _Reference, version: _Range = None, platform: _Platform = None) -> CallToolResult:
+    async def verify(reference: _Reference, version: _Range = None, platform: _Platform = None) -> CallToolResult:
         """Verify an artifact's signatures against the user's trust policy, and say when its end of life is."""
-        return run("verify", _option("version", version), _option("platform", platform), behind=[reference])
+        return await run("verify", _option("version", version), _option("platform", platform), behind=[reference])
 
-    def images(reference: _Reference, version: _Range = None) -> CallToolResult:
+    async def images(reference: _Reference, version: _Range = None) -> CallToolResult:
         """List the container images that a chart names, and where it names them."""
-        return run("images", _option("version", version), behind=[reference])
+        return await run("images", _option("version", version), behind=[reference])
 
-    def bump_check(path: _Path = ".", level: _Level = "major") -> CallToolResult:
+    async def bump_check(path: _Path = ".", level: _Level = "major") -> CallToolResult:
         """List newer versions for the MAR artifacts in a project's files (Chart.yaml, helmfile, Bicep, …), without changing a file."""
         if (rule := _outside(path)) is not None:
             return _result(failed("path-refused", f"`{path[:200]}` {rule}", "use a path below the working directory", 4))
-        return run("bump", "--check", f"--level={level}", behind=[path])
+        return await run("bump", "--check", f"--level={level}", behind=[path])
 
     for function in (search, versions, inspect, show, diff, verify, images, bump_check):
-        if function.__name__.partition("_")[0] in commands:
-            made.tool(annotations=annotations, structured_output=False)(function)
+        made.tool(annotations=annotations, structured_output=False)(function)
     return made
 
 

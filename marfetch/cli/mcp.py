@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import typer
 
 from ..errors import InputError
-from .help import COMMANDS, add
+from .help import add
 from .options import Settings, shared
 
 
@@ -25,6 +27,8 @@ def mcp(settings: Settings) -> int:
         raise InputError("`mcp` has no `--json`: it speaks JSON-RPC", code="usage", hint="omit `--json`")
     if settings.timeout is not None:
         raise InputError("`mcp` has no `--timeout`: each tool has its own time limit", code="usage", hint="omit `--timeout`")
+    if sys.stdin is None or sys.stdout is None:
+        raise InputError("`mcp` needs stdin and stdout, and one of them is closed", code="usage", hint="let an MCP client start it")
     settings.preference().default()  # report an invalid endpoint before the first call
     try:
         from ..agents.tools import server
@@ -36,7 +40,7 @@ def mcp(settings: Settings) -> int:
             code="usage",
             hint="install it: pip install 'marfetch[mcp]'",
         ) from error
-    server(_options(settings), COMMANDS).run("stdio")
+    server(_options(settings)).run("stdio")
     return 0
 
 

@@ -18,6 +18,8 @@ _END_TIME: Final = 10.0
 """Seconds that the command has to end after a signal, before it is killed."""
 _INTERRUPT_TIME: Final = 1.0
 """Seconds after Ctrl-C before it is passed on. A terminal sends it to the command too, which must not get it twice."""
+_OTHERS: Final = [number for name in ("SIGINT", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
+"""Signals that end a command unless they are ignored. Windows has no SIGHUP."""
 NOT_FOUND: Final = 127
 NOT_EXECUTABLE: Final = 126
 
@@ -51,7 +53,7 @@ class ChildProcess:
         """Start the command."""
         if threading.current_thread() is threading.main_thread():
             # Keep ignoring signals that this process was told to ignore, as by `nohup`.
-            others = [one for one in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(one) is not signal.SIG_IGN]
+            others = [one for one in _OTHERS if signal.getsignal(one) is not signal.SIG_IGN]
             self._before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, *others)}
         try:
             self._process = subprocess.Popen(self._command, env=dict(self._variables))  # noqa: S603 - what the user typed
@@ -108,19 +110,21 @@ class ChildProcess:
         assert self._process is not None, "there is a process to pass it on to"
         process = self._process
 
-        def send(what: int) -> None:
+        def send() -> None:
             with suppress(OSError):
-                process.send_signal(what)  # sends nothing to a process that has ended
+                process.send_signal(number)  # sends nothing to a process that has ended
 
         if number != signal.SIGINT:
-            send(number)
+            send()
         elif not _is_foreground():
-            _later(_INTERRUPT_TIME, lambda: send(number))
-        _later(_END_TIME, lambda: send(signal.SIGKILL))
+            _later(_INTERRUPT_TIME, send)
+        _later(_END_TIME, process.kill)
 
 
 def _is_foreground() -> bool:
     """Return whether a terminal sends Ctrl-C to this process and the command alike."""
+    if not hasattr(os, "tcgetpgrp"):
+        return True  # Windows: a console sends it to all, and no program can send it to one
     with suppress(OSError, ValueError, AttributeError):
         return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
     return False

@@ -243,8 +243,8 @@ def _trust_file(pem: bytes) -> Iterator[str]:
         stack.callback(Path(path).unlink, missing_ok=True)
         try:
             with os.fdopen(number, "wb") as file:
-                os.fchmod(number, 0o644)
                 file.write(pem)
+            Path(path).chmod(0o644)
         except OSError as error:
             raise storage_error(error, path) from error
         if os.name == "posix":

@@ -22,6 +22,8 @@ from ..bundle.recorded import RecordedRepository, Recording
 from ..client.session import Repository, Session, offline_error
 from ..content import WELL_KNOWN, copy
 from ..errors import Error, InputError, NotFoundError
+from ..files import BY_DESCRIPTOR
+from ..layout.blobs import read_at
 from ..layout.graph import ManifestNode
 from ..layout.ingest import FileIngest
 from ..layout.layout import Layout
@@ -260,7 +262,7 @@ class _Flow:
         asked: the requests for the blob, in words.
         call: the download.
         done: completed when the blob is verified and in the cache, or has failed.
-        file: a file descriptor of the bytes so far; None until the download begins, and again when it has ended.
+        file: a file descriptor of the bytes so far; None until the download begins, again when it has ended, and always on Windows.
     """
 
     call: Future[Any]
@@ -278,7 +280,8 @@ class _Flow:
         # The command may be a marfetch with the same cache, which waits for this answer while it holds the lock of the blob.
         with self._cache.ingest(descriptor, waits=False) as ingest:
             if ingest is not None:
-                self._ingest, self.file = ingest, ingest.follow()
+                self._ingest = ingest
+                self.file = ingest.follow() if BY_DESCRIPTOR else None  # Windows renames no file that is open, so responses wait
             yield ingest
 
     async def begin(self) -> None:
@@ -343,7 +346,7 @@ class _Arriving:
         """Send what is there of the next piece, and return the position after it. The last piece waits until the blob is verified."""
         end = self._found.end
         limit = end if is_whole else end - PIECE
-        piece = os.pread(self._file, min(PIECE, limit - position), position) if position < limit else b""
+        piece = read_at(self._file, min(PIECE, limit - position), position) if position < limit else b""
         if not piece or self._flow.restarts != self._restarts:
             return position
         position += len(piece)

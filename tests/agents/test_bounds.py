@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -46,7 +49,7 @@ def test_a_result_is_never_longer_than_the_limit(document: dict[str, Any]) -> No
 
 
 def test_an_error_has_code_message_and_hint() -> None:
-    answer = ask(["versions", "--", "aks/foo:1:2"])
+    answer = asyncio.run(ask(["versions", "--", "aks/foo:1:2"]))
     assert answer.is_error
     assert (answer.document["code"], answer.document["exitCode"]) == ("reference-invalid", 2)
     assert answer.document["message"]
@@ -55,25 +58,23 @@ def test_an_error_has_code_message_and_hint() -> None:
 
 
 def test_an_option_of_an_agent_is_no_option() -> None:
-    answer = ask(["versions", "--", "--help"])
+    answer = asyncio.run(ask(["versions", "--", "--help"]))
     assert answer.is_error
     assert answer.document["exitCode"] == 2
 
 
 @pytest.mark.parametrize("word", ["\0", "a" * 3_000_000], ids=["NUL", "too long"])
 def test_what_no_process_takes_is_an_error(word: str) -> None:
-    answer = ask(["versions", "--", word])
+    answer = asyncio.run(ask(["versions", "--", word]))
     assert (answer.is_error, answer.document["code"]) == (True, "usage")
 
 
-def test_a_command_without_a_result_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    import subprocess
-
-    def dies(*_: object, **__: object) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.CompletedProcess([], -9, b"{", b"Traceback\nlast \x1b line\n")
-
-    monkeypatch.setattr(subprocess, "run", dies)
-    assert ask(["versions", "--", "a/b"]) == Answer(
+def test_a_command_without_a_result_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\nprintf '{'\nprintf 'Traceback\\nlast \\033 line\\n' >&2\nkill -9 $$\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    assert asyncio.run(ask(["versions", "--", "a/b"])) == Answer(
         {
             "code": "internal",
             "message": "the command printed no result: last  line",
@@ -82,10 +83,8 @@ def test_a_command_without_a_result_is_an_error(monkeypatch: pytest.MonkeyPatch)
         },
         is_error=True,
     )
-
-    def hangs(*_: object, **__: object) -> None:
-        raise subprocess.TimeoutExpired("marfetch", 1)
-
-    monkeypatch.setattr(subprocess, "run", hangs)
-    assert ask(["versions", "--", "a/b"]).document["code"] == "timeout"
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    monkeypatch.setattr(bounds, "MAX_TIME", 0)
+    monkeypatch.setattr(bounds, "_GRACE", 0.1)
+    assert asyncio.run(ask(["versions", "--", "a/b"])).document["code"] == "timeout"
     assert bounds.MAX_PARALLEL == 4

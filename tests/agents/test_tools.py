@@ -13,17 +13,13 @@ from typing import Any
 import pytest
 from mcp import Client, StdioServerParameters
 
-from marfetch.cli.help import COMMANDS
+from marfetch.agents.bounds import MAX_PARALLEL
 
 from ..world.command import line, surroundings
 from ..world.content import ALB, MODULE
 from ..world.registry import Registry
 
-TOOLS = [
-    name
-    for name in ("search", "versions", "inspect", "show", "diff", "verify", "images", "bump_check")
-    if name.partition("_")[0] in COMMANDS
-]
+TOOLS = ["search", "versions", "inspect", "show", "diff", "verify", "images", "bump_check"]
 Talk = Callable[[Callable[[Client], Awaitable[Any]]], Any]
 
 
@@ -80,7 +76,6 @@ def test_each_tool_gives_the_data_of_its_command(talk: Talk) -> None:
     assert data["diff"]
 
 
-@pytest.mark.skipif("images" not in COMMANDS, reason="there is no command `images`")
 def test_images_gives_the_images_of_a_chart(talk: Talk) -> None:
     async def asked(client: Client) -> Any:
         return await client.call_tool("images", {"reference": f"{ALB}:1.7.12"})
@@ -90,7 +85,6 @@ def test_images_gives_the_images_of_a_chart(talk: Talk) -> None:
     assert isinstance(result.structured_content["images"], list)
 
 
-@pytest.mark.skipif("bump" not in COMMANDS, reason="there is no command `bump`")
 def test_bump_check_changes_no_file_and_reads_none_elsewhere(talk: Talk, mar: Registry, tmp_path: Path) -> None:
     text = f"schema: 1\nartifacts:\n  - {{reference: '{mar.host}/{ALB}:1.7.9'}}\n"
     (tmp_path / "marfetch.yaml").write_text(text)
@@ -173,6 +167,30 @@ def test_stdout_carries_only_the_protocol(mar: Registry, tmp_path: Path) -> None
     assert [answer["id"] for answer in answers] == [0, 1]
     assert all(answer["jsonrpc"] == "2.0" for answer in answers)
     assert answers[1]["result"]["structuredContent"]["kind"] == "chart"
+
+
+def test_a_canceled_call_ends_its_command_and_makes_room(mar: Registry, talk: Talk) -> None:
+    mar.on("tags").stalls_before_headers()
+
+    async def asked(client: Client) -> Any:
+        calls = [asyncio.ensure_future(client.call_tool("versions", {"reference": ALB})) for _ in range(MAX_PARALLEL + 1)]
+        while mar.kinds().count("tags") < MAX_PARALLEL:
+            await asyncio.sleep(0.02)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        mar.honestly()
+        return await client.call_tool("versions", {"reference": ALB})
+
+    assert not talk(asked).is_error
+
+
+def test_a_closed_stream_is_an_error(tmp_path: Path) -> None:
+    for closed in ("<&-", ">&-"):
+        shell = ["/bin/sh", "-c", f'exec "$@" {closed}', "sh", *line("mcp")]
+        done = subprocess.run(shell, env=surroundings(), cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 2, done.stderr
+        assert "one of them is closed" in done.stderr
 
 
 def test_the_server_writes_nothing_but_the_cache(talk: Talk, tmp_path: Path) -> None:

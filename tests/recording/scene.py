@@ -23,6 +23,7 @@ class Scene(NamedTuple):
     proxy: Proxy
     place: Path
     ca_file: str
+    module: str = "marfetch"
 
     def environment(self, **more: str) -> dict[str, str]:
         """The environment of the caller."""
@@ -33,7 +34,13 @@ class Scene(NamedTuple):
     def run(self, *words: object, **more: str) -> subprocess.CompletedProcess[str]:
         """Run marfetch to its end."""
         return subprocess.run(
-            line(*words), cwd=self.place, env=self.environment(**more), capture_output=True, text=True, timeout=120, check=False
+            line(*words, module=self.module),
+            cwd=self.place,
+            env=self.environment(**more),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
         )
 
     def record(
@@ -47,7 +54,7 @@ class Scene(NamedTuple):
         """Replay where nothing else can be reached: the proxy of the caller is not there."""
         environment = {"HTTPS_PROXY": "http://127.0.0.1:9", **more}
         return subprocess.run(
-            line("replay", *options, file, "--", *command),
+            line("replay", *options, file, "--", *command, module=self.module),
             cwd=self.place,
             env={**self.environment(), **environment},
             capture_output=True,

@@ -32,9 +32,9 @@ Answered = Callable[..., tuple[int, dict[str, Any]]]
 """The fixture `answered`."""
 
 
-def line(*words: object) -> list[str]:
+def line(*words: object, module: str = "marfetch") -> list[str]:
     """Return a command line that runs marfetch in a process with the environment of `surroundings`."""
-    return [sys.executable, "-m", "marfetch", *map(str, words)]
+    return [sys.executable, "-m", module, *map(str, words)]
 
 
 def surroundings(registry: Registry | None = None, cache: Path | None = None, **more: str) -> dict[str, str]:

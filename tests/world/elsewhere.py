@@ -36,6 +36,7 @@ NAMES = (
         "mknod",
     ),
     *("getegid", "geteuid", "getgid", "getgroups", "getloadavg", "getpgid", "getsid", "getuid", "killpg", "setsid", "setuid", "uname"),
+    *("getpgrp", "getpriority", "getxattr", "lockf", "nice", "pipe2", "setpgid", "tcgetpgrp", "tcsetpgrp"),
     *("posix_fadvise", "posix_fallocate", "pread", "preadv", "pwrite", "pwritev", "sched_getaffinity", "sendfile", "statvfs", "symlink"),
 )
 SIGNALS = ("SIGALRM", "SIGCHLD", "SIGCONT", "SIGHUP", "SIGKILL", "SIGPIPE", "SIGQUIT", "SIGTSTP", "SIGUSR1", "SIGUSR2", "SIGWINCH")
