@@ -31,7 +31,7 @@ class UpgradePolicy(NamedTuple):
         level: the largest step: `patch`, `minor` or `major`.
         devel: include prereleases.
         ranges: move the lower bounds of ranges that allow the newest version.
-        pin: add digests where the form knows digests.
+        pin: add digests where the kind of file supports them.
     """
 
     level: str = "major"
@@ -54,7 +54,7 @@ class Decision:
 
     Attributes:
         old: the version as written, if any.
-        new: the version that the file has afterwards; None if the version could not be read.
+        new: the version after the change; None if the old version could not be read.
         reason: why nothing newer is written, or a remark.
         edits: the replacements in the file.
         before, after: for an upgrade, the references of the old and the new version.
@@ -81,7 +81,7 @@ class Chooser:
 
     Args:
         repository: the repository, without tag and digest.
-        min_age: the minimum age of versions in files other than a `marfetch.yaml` with an age of its own; None for no minimum.
+        min_age: the minimum age of new versions; None for no minimum. A `marfetch.yaml` may set its own.
     """
 
     def __init__(self, repository: Repository, policy: UpgradePolicy, min_age: str | None = None) -> None:
@@ -159,7 +159,7 @@ class Chooser:
                 return self._bumped(place, version, new, _Choice(picked, reason=why), before=before)
         return Decision("range-allows", old, old)
 
-    # -- both
+    # -- exact versions and ranges
 
     def _bumped(self, place: Place, version: Span, new: str, choice: _Choice, *, before: str | None) -> Decision:
         picked = choice.picked
@@ -261,5 +261,5 @@ def _is_within(version: TaggedVersion, base: tuple[int, ...], level: str) -> boo
 
 
 def _in_place_of(old: str, version: str) -> str:
-    """Return the version with the characters around the old one, as in `=1.2.3`."""
+    """Return the new version with the characters around the old one, such as the `=` in `=1.2.3`."""
     return old.replace(exact_version(old) or old, version, 1)

@@ -265,7 +265,7 @@ def cached_part(client: Session, digest: Digest, size: int, steps: Steps, *, che
     """Return a blob of the cache as a file of an archive. It is verified while it is written.
 
     Args:
-        check: called for every piece; it may raise to cancel. None: the time limit of the session.
+        check: called for every piece; it may raise to cancel. None to check the session's time limit.
     """
     check = check or client.budget.check
 
