@@ -20,7 +20,7 @@ _RESOLVED: Final = re.compile(r"(?i:y|n|yes|no|on|off|true|false|null|\.inf|\.na
 
 
 def number_text(value: float) -> str:
-    """Format a number as Go's `%v` does: the shortest form, with an exponent below -4 and from 6 digits before the point on."""
+    """Format a number as Go's `%v` does: the shortest form, with an exponent if it is below -4 or above 5."""
     if isinstance(value, int):
         return str(value)
     digits, _, exponent = f"{Decimal(repr(value)):e}".partition("e")
@@ -117,7 +117,7 @@ class Formatter:
         return concat(parts[:-1])  # without the last line break
 
     def _yaml(self, value: Any, indent: int, write: Callable[[str], None]) -> None:
-        """Write a block: every line of it ends with a line break, and the first one is indented by the caller."""
+        """Write a value as a YAML block. The caller has indented the first line. Every line ends with a line break."""
         self._meter.spend()
         if isinstance(value, dict) and value:
             for number, key in enumerate(sorted(value)):
