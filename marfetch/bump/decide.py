@@ -125,7 +125,7 @@ class Chooser:
             return current
         tag = self._tag(base)
         if tag is None:
-            return replace(current, reason="it cannot be pinned, because the registry does not list its tag")
+            return replace(current, reason="cannot be pinned, because the registry does not list its tag")
         digest = self._digest(tag)
         text = f"{version.text}@{digest}"
         return replace(current, status="bumped", new=text, edits=(Edit(version.start, version.end, text),))
@@ -150,7 +150,7 @@ class Chooser:
         if choice.picked is not None:
             text = moved(old, choice.picked.version)
             if text is None:
-                reason = f"the range does not allow `{choice.picked.version.version}`, and its form cannot be kept"
+                reason = f"the range does not allow `{choice.picked.version.version}`, and cannot be moved without changing its form"
                 return Decision("unreadable", old, None, reason)
             return self._bumped(place, version, text, choice, before=before)
         if self._policy.ranges and raised(old, allowed[0]) != old:
@@ -234,12 +234,12 @@ def _unreadable(place: Place) -> Decision | None:
     text = place.version.text if place.version is not None else None
     reason = place.problem or place.fixed
     if reason is None and place.version is None and place.range is None:
-        reason = "it has only a digest" if place.reference.digest is not None else "its tag cannot be located"
+        reason = "only a digest is given" if place.reference.digest is not None else "the tag cannot be located in the file"
     if reason is None and place.version is None and place.range != "*":
         reason = "there is no version"
     spans = [span for span in (place.version, place.digest, place.tag) if span is not None]
     if reason is None and any(not span.end for span in spans):
-        reason = "its version is a block or has escapes, so that it cannot be replaced"
+        reason = "the version is a YAML block or has escapes, so marfetch cannot replace it"
     if reason is None and place.version is not None:
         reason = _no_version(place, place.version.text)
     return Decision("unreadable", text, None, reason) if reason is not None else None

@@ -1,7 +1,7 @@
 """Answer requests through marfetch's session, verified and cached, and record the answers.
 
-Each resource is asked for once per command, so that a recording has one answer for it. A blob above `WHOLE` is sent while it arrives: the
-response reads the file that the download writes, and its last piece waits until the digest of the whole blob is right.
+Each resource is requested once per command, so that a recording has one answer for it. A blob above `WHOLE` is sent during its download:
+the response reads the file that the download writes, and sends the last piece only after the whole blob was verified.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from .seen import Observations
 WHOLE: Final = 1 << 20
 """Blobs up to this size, in bytes, are verified before the response starts."""
 _POLL: Final = 0.004
-"""Seconds between two looks at a file that a download is writing."""
+"""Seconds between two checks of a file that a download is writing."""
 _STOP_WAIT: Final = 1.0
-"""Seconds to wait for threads after a stop."""
+"""Seconds to wait for threads after requests were aborted."""
 _BLOB: Final = "application/octet-stream"
 
 T = TypeVar("T")
 
 
 class Upstream(Answers):
-    """Answers from a registry, and records the answers.
+    """A registry that gets its answers from another registry, and records them.
 
     Args:
         client: the session that asks the registry.
@@ -63,7 +63,7 @@ class Upstream(Answers):
         self._under_way: set[Future[Any]] = set()
 
     def end(self) -> None:
-        """Abort the requests that are still under way. Nobody waits for them, because the command has ended."""
+        """Abort open requests. They are no longer needed, because the command has ended."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         if self._under_way:
             self._client.stop()
@@ -142,7 +142,7 @@ class Upstream(Answers):
         return self._client.connect(self.recording.endpoint).blob_size(reference, digest)
 
     async def _found(self, name: str, path: str, ask: Callable[[], T]) -> T:
-        """Return the answer to a request; record it if it is not found."""
+        """Return the answer to a request. If something is not found, record that."""
         try:
             return await self._once((name, path, ""), ask)
         except NotFoundError as error:
@@ -173,7 +173,7 @@ class Upstream(Answers):
     def _call(self, ask: Callable[[], T]) -> T:
         try:
             return ask()
-        except Cancelled:  # the command has ended, so nobody waits for the answer
+        except Cancelled:  # the command has ended, so the answer is not needed
             raise InputError("the command has ended", code="usage") from None
 
     # -- blobs
@@ -195,7 +195,7 @@ class Upstream(Answers):
         raise NotFoundError(f"the blob `{blob.digest}` disappeared from the cache", code="blob-not-found")
 
     async def _stored(self, scope: Scope, name: str, blob: Descriptor) -> ASGIApp | None:
-        """Return the response with a blob of the cache; None if it is not there."""
+        """Return the response with a blob from the cache; None if the blob is not there, or is corrupted."""
         cache = self._client.cache
         if blob.digest in self._flows or not cache.has(blob):
             return None
@@ -231,7 +231,7 @@ class _Flow:
 
     Attributes:
         done: completed when the blob is verified and in the cache, or has failed.
-        file: a file descriptor of the bytes so far; None until the download begins, and again when it has ended.
+        file: a file descriptor of the bytes so far; None before the download begins and after it has ended.
     """
 
     done: asyncio.Future[Any]
@@ -268,7 +268,7 @@ class _Flow:
             os.close(self.file)
             self.file = None
         if not done.cancelled():
-            done.exception()  # each response that waits for it reports it
+            done.exception()  # Mark the error as seen. Each waiting response reports it.
 
     @property
     def restarts(self) -> int:
@@ -313,7 +313,7 @@ class _Arriving:
             os.close(self._file)
 
     async def _send(self, send: Send, position: int, *, is_whole: bool) -> int:
-        """Send what is there of the next piece, and return the position after it. The last piece waits until the blob is verified."""
+        """Send the available part of the next piece, and return the position after it. The last piece waits for the verification."""
         end = self._found.end
         limit = end if is_whole else end - PIECE
         piece = os.pread(self._file, min(PIECE, limit - position), position) if position < limit else b""
