@@ -206,7 +206,7 @@ def yaml_scalars(text: str, what: str) -> Iterator[Scalar]:
     """
     import yaml  # late: only YAML files need PyYAML
 
-    stack: list[list[Any]] = []  # of each open collection: its key or position, and whether it is a mapping whose key comes next
+    stack: list[list[Any]] = []  # for each open collection: the current key or position, and whether a key comes next (None in a list)
     number = -1
     try:
         for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):

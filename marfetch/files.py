@@ -182,7 +182,7 @@ def replace_file(source: Path | str | bytes, target: Path | str | bytes, *, dire
 
 def find_program(name: str, variables: Mapping[str, str] = os.environ) -> str | None:
     """Return the path of a program on `PATH`, or None. The current directory is never searched, although Windows does that first."""
-    suffixes = (".exe", ".com") if os.name == "nt" else ("",)  # a batch file would read its arguments as commands
+    suffixes = (".exe", ".com") if os.name == "nt" else ("",)  # not `.bat` or `.cmd`: cmd.exe can run parts of their arguments as commands
     for directory in variables.get("PATH", os.defpath).split(os.pathsep):
         if os.path.isabs(directory):  # noqa: PTH117
             for suffix in suffixes:

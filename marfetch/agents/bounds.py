@@ -1,6 +1,6 @@
 """Run a command of marfetch for an agent, and bound and clean its JSON.
 
-Each call is a process of its own: what it prints cannot reach stdout, which carries only the protocol, and it ends with the call.
+Each call runs in a separate process. Its output cannot mix with the protocol on stdout, and it can be ended.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ async def ask(words: Sequence[str], select: Callable[[dict[str, Any]], dict[str,
     """Run a command line with `--json`, and return its bounded result. If the call is canceled, kill the command.
 
     Args:
-        words: the command line; what an agent wrote stands behind `--` or in `--option=value`.
+        words: the command line. Text from an agent follows `--` or is in `--option=value`, so it is never taken for an option.
         select: changes the data of a success before it is bounded.
     """
     line = [sys.executable, "-P", "-m", "marfetch", words[0], "--json", "--quiet", f"--timeout={MAX_TIME}", *words[1:]]
@@ -83,7 +83,7 @@ async def ask(words: Sequence[str], select: Callable[[dict[str, Any]], dict[str,
 
 
 def failed(code: str, message: str, hint: object, exit_code: int) -> Answer:
-    """Return an error as the answer."""
+    """Return an answer with an error."""
     document = {"code": code, "message": message, "hint": hint, "exitCode": exit_code}
     return Answer(_cleaned(document, MAX_STRING, MAX_ITEMS, "", []), is_error=True)
 
@@ -99,7 +99,7 @@ def _parsed(output: bytes) -> dict[str, Json] | None:
 
 
 def bounded(document: dict[str, Any]) -> dict[str, Any]:
-    """Return a copy without control characters and within the limits. What was cut is named in `truncated`."""
+    """Return a copy without control characters and within the limits. The key `truncated` lists what was shortened."""
     texts, items = MAX_STRING, MAX_ITEMS
     while True:
         cut: list[dict[str, Any]] = []
@@ -115,7 +115,7 @@ def bounded(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cleaned(value: Any, texts: int, items: int, path: str, cut: list[dict[str, Any]]) -> Any:
-    """Return a copy of a value, and add what was shortened to `cut`."""
+    """Return a cleaned and shortened copy of a value, and add an entry to `cut` for each part that was shortened."""
     if isinstance(value, str):
         text = without_controls(value)
         if len(text) > texts:

@@ -67,7 +67,7 @@ def server(options: Sequence[str]) -> Tools:
         return _result(await ask([command, *options, *filter(None, words), "--", *behind], select))
 
     async def search(text: _Text = "", kind: _Kind = None) -> CallToolResult:
-        """Find repositories in the catalog by name, and with `kind` by what their newest version is."""
+        """Find repositories in the catalog by name and, with `kind`, by the kind of their newest version."""
         return await run("search", _option("kind", kind), behind=[text] if text else [])
 
     async def versions(reference: _Reference, version: _Range = None, details: bool = False) -> CallToolResult:
@@ -120,7 +120,7 @@ def _from(data: dict[str, Any], offset: int) -> dict[str, Any]:
 
 
 def _outside(path: str) -> str | None:
-    """Return why an agent may not read a path, or None. It reads below the server's working directory only, links resolved."""
+    """Return why an agent may not read a path; None if it may. Only paths below the working directory are allowed, with links resolved."""
     here = Path.cwd().resolve()
     try:
         return None if Path(path).resolve().is_relative_to(here) else f"leads out of `{here}`"

@@ -115,7 +115,7 @@ def _of_repository(client: Session, reference: Reference, places: Sequence[Found
 
 
 def _without_conflicts(results: Sequence[Result]) -> list[Result]:
-    """Leave a version alone that several places share, such as by an anchor, if they need different ones."""
+    """Skip places that share one version text, such as through a YAML anchor, if they need different new versions."""
     wanted: dict[tuple[Path, int, int], set[str]] = {}
     for one in results:
         for edit in one.decision.edits:
@@ -130,7 +130,7 @@ def _without_conflicts(results: Sequence[Result]) -> list[Result]:
     def checked(one: Result) -> Result:
         keys = [(one.file.real, edit.start, edit.end) for edit in one.decision.edits]
         if any(len(wanted[key]) > 1 or shared.get(key) == 3 for key in keys):
-            reason = "other artifacts share this version, and their newest version is another one"
+            reason = "other artifacts share this version text, but need a different new version"
             return replace(one, decision=Decision("unreadable", one.decision.old, None, reason))
         return one
 
@@ -138,7 +138,7 @@ def _without_conflicts(results: Sequence[Result]) -> list[Result]:
 
 
 def changes(plan: BumpPlan) -> list[Rewrite]:
-    """Return the new content of the files that change. Nothing but the versions and digests differs."""
+    """Return the new content of the files that change. Only versions and digests differ."""
     edits: dict[Path, set[Edit]] = {}
     files: Mapping[Path, SourceFile] = {one.file.real: one.file for one in plan.results}
     for one in plan.bumped:
@@ -157,7 +157,7 @@ def write(plan: BumpPlan) -> list[Path]:
     """Write the newer versions.
 
     Returns:
-        The paths of the files as shown.
+        The paths of the written files, as shown to the user.
 
     Raises:
         StorageError: a file cannot be written. The error names the files that were written before.

@@ -31,7 +31,7 @@ class UpgradePolicy(NamedTuple):
         level: the largest step: `patch`, `minor` or `major`.
         devel: include prereleases.
         ranges: move the lower bounds of ranges that allow the newest version.
-        pin: add digests where the form knows digests.
+        pin: add digests where the kind of file supports them.
     """
 
     level: str = "major"
@@ -54,7 +54,7 @@ class Decision:
 
     Attributes:
         old: the version as written, if any.
-        new: the version that the file has afterwards; None if the version could not be read.
+        new: the version after the change; None if the old version could not be read.
         reason: why nothing newer is written, or a remark.
         edits: the replacements in the file.
         before, after: for an upgrade, the references of the old and the new version.
@@ -81,7 +81,7 @@ class Chooser:
 
     Args:
         repository: the repository, without tag and digest.
-        min_age: the minimum age of versions in files other than a `marfetch.yaml` with an age of its own; None for no minimum.
+        min_age: the minimum age of new versions; None for no minimum. A `marfetch.yaml` may set its own.
     """
 
     def __init__(self, repository: Repository, policy: UpgradePolicy, min_age: str | None = None) -> None:
@@ -122,7 +122,7 @@ class Chooser:
             return current
         tag = self._tag(base)
         if tag is None:
-            return replace(current, reason="it cannot be pinned, because the registry does not list its tag")
+            return replace(current, reason="cannot be pinned, because the registry does not list its tag")
         digest = self._digest(tag)
         text = f"{version.text}@{digest}"
         return replace(current, status="bumped", new=text, edits=(Edit(version.start, version.end, text),))
@@ -147,7 +147,7 @@ class Chooser:
         if choice.picked is not None:
             text = moved(old, choice.picked.version)
             if text is None:
-                reason = f"the range does not allow `{choice.picked.version.version}`, and its form cannot be kept"
+                reason = f"the range does not allow `{choice.picked.version.version}`, and cannot be moved without changing its form"
                 return Decision("unreadable", old, None, reason)
             return self._bumped(place, version, text, choice, before=before)
         if self._policy.ranges and raised(old, allowed[0]) != old:
@@ -156,7 +156,7 @@ class Chooser:
                 return self._bumped(place, version, new, _Choice(picked, reason=why), before=before)
         return Decision("range-allows", old, old)
 
-    # -- both
+    # -- exact versions and ranges
 
     def _bumped(self, place: Place, version: Span, new: str, choice: _Choice, *, before: str | None) -> Decision:
         picked = choice.picked
@@ -231,12 +231,12 @@ def unreadable(place: Place) -> Decision | None:
     text = place.version.text if place.version is not None else None
     reason = place.problem or place.fixed
     if reason is None and place.version is None and place.range is None:
-        reason = "it has only a digest" if place.reference.digest is not None else "its tag cannot be located"
+        reason = "only a digest is given" if place.reference.digest is not None else "the tag cannot be located in the file"
     if reason is None and place.version is None and place.range != "*":
         reason = "there is no version"
     spans = [span for span in (place.version, place.digest, place.tag) if span is not None]
     if reason is None and any(not span.end for span in spans):
-        reason = "its version is a block or has escapes, so that it cannot be replaced"
+        reason = "the version is a YAML block or has escapes, so marfetch cannot replace it"
     if reason is None and place.version is not None:
         reason = _no_version(place, place.version.text)
     return Decision("unreadable", text, None, reason) if reason is not None else None
@@ -258,5 +258,5 @@ def _is_within(version: TaggedVersion, base: tuple[int, ...], level: str) -> boo
 
 
 def _in_place_of(old: str, version: str) -> str:
-    """Return the version with the characters around the old one, as in `=1.2.3`."""
+    """Return the new version with the characters around the old one, such as the `=` in `=1.2.3`."""
     return old.replace(exact_version(old) or old, version, 1)

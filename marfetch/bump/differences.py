@@ -44,7 +44,7 @@ class Upgrade(NamedTuple):
     Attributes:
         results: the places.
         difference: the difference between the versions; None if they could not be compared.
-        lost: the keys that the new chart no longer has.
+        lost: the keys that the user sets, but that the new chart no longer has.
         error: why the versions could not be compared.
     """
 
@@ -131,5 +131,5 @@ def _set_values(result: Result, values: SetValues) -> tuple[str, Json]:
 
 
 def _parsed(path: Path, text: str) -> Json:
-    # Template actions are masked, as in the other files of a project.
+    # `documents` masks template actions, which are not YAML.
     return next((one.node.value for one in documents(path.with_suffix(".yaml"), text, lambda: None) if one.node is not None), None)

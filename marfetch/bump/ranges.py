@@ -55,7 +55,7 @@ def lowest(text: str) -> tuple[int, ...]:
 
 
 def _checked(text: str, newest: TaggedVersion) -> str | None:
-    """Return the range if it allows the version. A range with alternatives is not changed, because it is unclear which one counts."""
+    """Return the range if it allows the version. Do not change a range with alternatives (`||`): it is unclear which one to move."""
     if "||" in text:
         return None
     try:

@@ -1,4 +1,4 @@
-"""What happens to the places of a project."""
+"""The results of `marfetch bump`: what happens to each version in the files of a project."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Connect = Callable[[str | None], Session]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What happens to one place.
+    """What happens to one place in a file that names an artifact.
 
     Attributes:
         line: the line of the version.

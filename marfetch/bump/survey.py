@@ -38,10 +38,10 @@ _WORDS: Final = (
     b"ocirepository",
     b"helmchart",
 )
-"""Words of files that name a registry, or sources of Flux."""
+"""Words that show that a file may name a registry or a source of Flux."""
 _HINTS: Final = (b"releases", b"repositories", b"artifacts", b"marfetch")
 _SEPARATE: Final = re.compile(rb"(?:releases|repositories|artifacts)[\"']?[ \t]*:|\bmarfetch\s")
-"""Words of files that name an artifact without its registry."""
+"""A pattern that shows that a file may name an artifact without its registry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,9 @@ class SourceFile:
 
     Attributes:
         path: the path as shown, relative to the current directory.
-        real: the path without links, where the file is written.
+        real: the path with links resolved, where the file is written.
         data: the content.
-        text: the content as text, without a byte order mark. Bytes that are no UTF-8 are surrogates.
+        text: the content as text, without a byte order mark. Bytes that are not UTF-8 become surrogates.
     """
 
     path: Path
@@ -61,7 +61,7 @@ class SourceFile:
     text: str = field(repr=False)
 
     def bytes_of(self, text: str) -> bytes:
-        """Return the bytes of a changed text, with the byte order mark that the file has."""
+        """Return the bytes of a changed text, with the byte order mark of the file, if it has one."""
         return (_BOM if self.data.startswith(_BOM) else b"") + text.encode("utf-8", "surrogateescape")
 
 
@@ -92,7 +92,7 @@ class Survey(NamedTuple):
 
     Attributes:
         places: the places with a version, in the order of the files.
-        unread: the places without one.
+        unread: the places without a readable version.
         notes: files that were skipped, with the reason.
     """
 
@@ -144,7 +144,7 @@ def _files(paths: Sequence[Path], registries: Registries, check: Callable[[], No
 
 
 def _may_name(data: bytes, hosts: Sequence[bytes]) -> bool:
-    """Return whether a file may name an artifact. Searching for words is much faster than an expression with all of them."""
+    """Return whether a file may name an artifact. Searching for single words is much faster than a regular expression."""
     text = data.lower()
     return any(word in text for word in (*hosts, *_WORDS)) or (any(word in text for word in _HINTS) and _SEPARATE.search(text) is not None)
 
@@ -158,7 +158,7 @@ def _read(listed: Listed) -> bytes:
 
 
 def _real_places(places: Sequence[FoundPlace]) -> Iterator[FoundPlace]:
-    """Yield the places once each, without the addresses of repositories above other artifacts of the same file."""
+    """Yield each place once. Skip places without a version that name only the parent of another artifact's repository."""
     above = {
         (one.file.real, one.place.reference.host, str(parent))
         for one in places

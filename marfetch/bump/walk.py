@@ -40,8 +40,8 @@ class Listed(NamedTuple):
     """A file of the project.
 
     Attributes:
-        path: the path as shown, below the path that was named.
-        real: the path without links.
+        path: the path as shown, below the path that the user named.
+        real: the path with links resolved.
         is_script: whether only a first line such as `#!/bin/sh` shows that the file is a script.
     """
 
@@ -61,7 +61,7 @@ def walk(paths: Sequence[Path], check: Callable[[], None] = lambda: None) -> Ite
     """Yield the files of a project once each, in the order of the arguments, sorted within a directory.
 
     Args:
-        paths: files and directories. A file that is named is always listed.
+        paths: files and directories. A file in `paths` is always listed.
         check: called for each directory; it raises when the timeout has passed.
 
     Raises:
@@ -92,7 +92,7 @@ def _below(top: Path, root: Path, check: Callable[[], None]) -> Iterator[Listed]
         if real != root and not names.isdisjoint(_ENVIRONMENT):
             continue
         if ".git" in names and real != root:
-            rules = _exclude(real)  # a repository of its own
+            rules = _exclude(real)  # a nested repository has its own rules
         if ".gitignore" in names:
             rules = (*rules, *_read(real / ".gitignore", real))
         below: list[tuple[Path, Path, tuple[_Rules, ...]]] = []
@@ -107,7 +107,7 @@ def _below(top: Path, root: Path, check: Callable[[], None]) -> Iterator[Listed]
                     if entry.is_file(follow_symlinks=False):
                         yield one
                     continue
-                with suppress(OSError, RuntimeError):  # a link to nothing, or to itself
+                with suppress(OSError, RuntimeError):  # a broken link, or a loop of links
                     target = path.resolve(strict=True)
                     if target.is_file() and target.is_relative_to(root):
                         links.append(one._replace(real=target))
@@ -116,7 +116,7 @@ def _below(top: Path, root: Path, check: Callable[[], None]) -> Iterator[Listed]
 
 
 def _kind(name: str) -> bool | None:
-    """Return whether a file needs a look at its first line; None if its name shows that it names no artifacts."""
+    """Return whether only the first line can show that a file is a script; None if the name shows that the file names no artifacts."""
     if Path(name).suffix.lower() in _SUFFIXES or _NAMES.fullmatch(name):
         return False
     return None if "." in name else True
@@ -138,7 +138,7 @@ def _rules_above(root: Path) -> tuple[_Rules, ...]:
     if top is None:
         return ()
     rules = (*_exclude(above[top]), *(rule for one in reversed(above[1 : top + 1]) for rule in _read(one / ".gitignore", one)))
-    # A directory that was named is searched, also if git ignores it.
+    # A directory that the user named is searched even if git ignores it.
     return () if any(_is_ignored(f"{one}/", rules) for one in above[:top]) else rules
 
 

@@ -167,7 +167,7 @@ def check_form(store: ReadonlyTar, checked: CheckResult, budget: Callable[[], No
 
 
 def _out_of_order(names: Sequence[str], first: Sequence[str]) -> list[str]:
-    """Return the smallest list of names without which the other names are in order."""
+    """Return the fewest names that must be removed so that the other names are in order."""
     places = [(first.index(name) if name in first else len(first), name) for name in names]
     ends: list[int] = []  # ends[n]: the index of the smallest name that can end an ordered run of n + 1 names
     before: list[int | None] = []
@@ -223,7 +223,7 @@ def check_bundle(
 
 
 def _check_recording(found: Opened, recording: Recording, budget: Callable[[], None], progress: Progress, *, reads: bool) -> CheckResult:
-    """Check a recording: its index, and that it has exactly the content that `recording.json` lists. Other content may be missing."""
+    """Check the index of a recording, and that it has exactly the content that `recording.json` lists."""
     checked = CheckResult()
     for name in _names(found):
         if name not in RECORDED_FIRST and blob_of(name) is None:
@@ -234,7 +234,7 @@ def _check_recording(found: Opened, recording: Recording, budget: Callable[[], N
     needed = recording.content
     for digest in needed:
         if found.store.stamp(digest) is None:
-            checked.add("missing", digest, "the recording lists it")
+            checked.add("missing", digest, "`recording.json` lists it")
     for digest, one in recording.manifests.items():
         budget()
         if found.store.stamp(digest) is not None:
@@ -338,7 +338,7 @@ def _check_graph(found: Opened, checked: CheckResult) -> dict[Digest, Descriptor
 
 
 def _unwanted(found: Opened) -> dict[Digest, Descriptor]:
-    """Return the manifests that the bundle may and does omit: an index refers to them, and the lock file wants other platforms only."""
+    """Return the manifests that the bundle rightly omits: those of an index for platforms that the lock file does not want."""
     unwanted: dict[Digest, Descriptor] = {}
     for root in found.roots:
         node = found.contents.graph.node(root.manifest) if root.children is not None else None

@@ -1,4 +1,4 @@
-"""What clients of a loaded registry need: the lines for Helm, Flux, Bicep and PowerShell, only for kinds of artifacts that are there."""
+"""Commands and settings for using a loaded registry with Helm, Flux, Bicep and PowerShell."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .targets import Loaded, To
 _TRUSTED_BY_BICEP: Final = ("*.azurecr.io", "*.azurecr.cn", "*.azurecr.us", "mcr.microsoft.com", "mcr.azure.cn", "ghcr.io")
 """Registries from which the Bicep CLI restores modules without `BICEP_TRUSTED_REGISTRIES`, since version 0.43.1 (Azure/bicep#19395)."""
 _MODULES: Final = "bicep"
-"""The path of the modules of `br/public:` on MAR."""
+"""The path on MAR of the Bicep modules that `br/public:` stands for."""
 
 
 def client_lines(to: To, loaded: Sequence[Loaded]) -> dict[str, list[str]]:
-    """Return tool → lines to paste, with one artifact as an example; empty for a folder, and for kinds that were not loaded."""
+    """Return tool → lines to paste, with one loaded artifact as an example. A folder, and kinds that were not loaded, have no lines."""
     if to.endpoint is None:
         return {}
     found: dict[str, Reference] = {}
@@ -39,7 +39,7 @@ def client_lines(to: To, loaded: Sequence[Loaded]) -> dict[str, list[str]]:
         if not any(fnmatchcase(host.name, glob) for glob in _TRUSTED_BY_BICEP):
             lines["bicep"].append(f"export BICEP_TRUSTED_REGISTRIES={host.name}")
     if (module := found.get(POWERSHELL.name)) is not None:
-        # PSResourceGet signs in to Azure's registries only, and drops the path in front of a name (PowerShell/PSResourceGet#1946, #1947).
+        # PSResourceGet cannot use other registries: it signs in to Azure's only, and drops paths (PowerShell/PSResourceGet#1946, #1947).
         tag = f":{module.tag}" if module.tag else f"@{module.digest}"
         lines["powershell"] = [
             f"marfetch pull {module.repository}{tag} --endpoint {origin} -d feed",

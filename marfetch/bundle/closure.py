@@ -29,7 +29,7 @@ class Needed:
         manifests: the manifests that were read so far, shared by all roots.
         repository: the repository of the root at the endpoint.
         nodes: the manifests of this root, including its referrers. Children come before their index, and referrers after their subject.
-        omitted: the manifests of an image's index that do not belong to it, because their platforms are not wanted.
+        omitted: the manifests of the root's index that are left out, because their platforms are not wanted.
         referrers: the descriptors of the referrers.
         blobs: the config and layer blobs of all manifests in `nodes`.
         signature_blobs: the blobs of signatures. A delta never omits them, so that its signatures can be verified without the base.
@@ -46,7 +46,7 @@ class Needed:
 
 
 _STRANGE: Final = ("malformed", "manifest-withdrawn", "manifest-not-found")
-"""Codes of errors for a referrer that is skipped because it is broken. Other referrers are still included."""
+"""Error codes that mean that a referrer is broken. It is skipped, and other referrers are still included."""
 
 
 def needed_of(client: Session, manifests: Manifests, item: Item, root: LockedRoot, *, with_referrers: bool) -> Needed:
@@ -54,7 +54,7 @@ def needed_of(client: Session, manifests: Manifests, item: Item, root: LockedRoo
 
     Args:
         manifests: reads from the session's cache.
-        item: the item of the root's entry.
+        item: the item of `marfetch.yaml` that the root's lock entry belongs to.
         with_referrers: also collect all referrers that the registry lists, and referrers of these referrers.
 
     Raises:

@@ -257,6 +257,3 @@ def _omitted(needed: Sequence[Needed], old: Opened) -> dict[Digest, int]:
             if digest in one.signature_blobs or digest not in in_base.get(one.repository.reference.repository, ()):
                 found.pop(digest, None)
     return found
-
-
-# -- writing

@@ -91,7 +91,7 @@ class BundleItem:
         platforms: the platforms of an index that are in the bundle.
         omitted_platforms: the platforms of an index that are not wanted, and therefore not in the bundle.
         is_carried_image: whether the lock file names it as an image of a chart.
-        carried: those of `images` that the lock file pins, so that the bundle contains them.
+        carried: the images in `images` that the lock file pins, and that the bundle therefore contains.
         licenses: the licenses that the artifact declares in annotations or `Chart.yaml`, mostly SPDX expressions. Nothing checks them.
     """
 
@@ -249,7 +249,7 @@ def _item(
 
 
 def _platforms(root: ManifestNode, nodes: Mapping[Digest, ManifestNode]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the platforms of an index whose manifests are in the layout, and those whose manifests are not."""
+    """Return the platforms of an index whose manifests are in the layout, and those whose manifests are missing."""
     known = [(str(child.platform), child.digest in nodes) for child in root.children if child.platform and not child.is_attestation]
     there, missing = (dict.fromkeys(name for name, is_there in known if is_there is wanted) for wanted in (True, False))
     return tuple(there), tuple(missing)

@@ -44,7 +44,7 @@ def load(
     executor: Executor | None = None,
     gate: Callable[[Opened], None] | None = None,
 ) -> list[Loaded]:
-    """Check a bundle or another layout, then load its content into a registry or folder. Of a recording, load only whole artifacts.
+    """Check a bundle or another layout, then load its content into a registry or folder. Skip incomplete artifacts of a recording.
 
     Args:
         shard: the share of the jobs to run; None for all jobs.
@@ -72,7 +72,7 @@ def load(
         target = stack.enter_context(_open_target(client, to))
         jobs, left_out = (jobs_of(found.contents, found.roots), []) if found.recording is None else whole_jobs(found.contents)
         for name in left_out:
-            client.progress.warn(f"`{name}` is not loaded: the recording does not have all of it")
+            client.progress.warn(f"skipped `{name}`: the recording has only a part of its content")
         if shard is not None:
             jobs = jobs[shard.index :: shard.count]
         _check_base(client, found, target, jobs)

@@ -1,7 +1,7 @@
 """Copy everything in a lock file into a registry, without an archive in between.
 
-Manifests and missing blobs go through the cache, so that nothing reaches the registry before it was verified, and an interrupted download
-resumes. Large blobs leave the cache when the registry has them. Tags come last.
+Manifests and missing blobs go through the cache. So content is verified before it reaches the registry, and an interrupted download
+resumes. Large blobs are deleted from the cache once the registry has them. Tags are written last.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def mirror(
         with_referrers: copy all referrers of the artifacts, and referrers of these referrers.
         is_rehearsal: make a dry run, which uploads nothing and downloads no blob.
         shard: the share of the artifacts to copy; None for all.
-        executor: copies the artifacts on other machines, which need no files of this one; None to copy them here.
+        executor: copies the artifacts on other machines, which need no files of this machine; None to copy them here.
 
     Returns:
         One result per manifest of the lock file, sorted by repository and digest. If an artifact fails, its result has the error.
@@ -110,7 +110,7 @@ def _target(client: Session, to: To) -> RegistryTarget:
 
 @dataclass(frozen=True, slots=True)
 class _Copy:
-    """One job, with what the registry lacks of it."""
+    """One job, with the content that the registry lacks."""
 
     upload: Upload
     source: Repository
@@ -135,15 +135,15 @@ class _Work:
         for one in (each for each in found if isinstance(each, _Copy)):
             for blob in one.lacking.blobs:
                 blobs.setdefault(blob.digest, (blob, []))[1].append(one)
-        # A small blob takes its turn at three hosts: the registry it comes from, its data host, and the target.
+        # Copying a small blob uses three hosts in turn: the source registry, its data host, and the target registry.
         hosts = 3 if all(blob.size < BESIDE_FROM for blob, _ in blobs.values()) else 1
-        wanted = sorted(blobs.values(), key=lambda one: -one[0].size)  # the largest first, so that none is left alone at the end
+        wanted = sorted(blobs.values(), key=lambda one: -one[0].size)  # largest first, so that no large blob starts last and runs alone
         failures = self._client.each(self._carried, wanted, hosts=hosts, label="copying", unit="blobs")
         broken = {blob.digest: error for (blob, _), error in zip(wanted, failures, strict=True) if error is not None}
         return self._client.each(lambda one: one if isinstance(one, Loaded) else self._finished(one, broken), found, label="tagging")
 
     def _compared(self, group: Sequence[LockedRoot]) -> _Copy | Loaded:
-        """Find out what the registry lacks of a group; if that fails, return the failed result."""
+        """Find out which content of a group the registry lacks; if that fails, return the failed result."""
         job = _job(group)
         try:
             parts = [
@@ -168,7 +168,7 @@ class _Work:
 
         def send() -> None:
             with cache.extent(blob.digest) as extent:
-                # A download has just been verified. What was in the cache before may have been changed since.
+                # A blob that was already in the cache may have changed on disk, so verify it again. A new download has just been verified.
                 pieces = (lambda: _checked(extent, blob)) if was_cached else extent.pieces
                 for one in copies:
                     self._target.send(one.upload.job.repository, blob, pieces)
@@ -221,7 +221,7 @@ def _rehearsed(one: Loaded) -> Loaded:
 
 
 def _worker_config(client: Session, project: Project, lock: Lock, to: To, *, with_referrers: bool) -> str:
-    """Encode what a worker needs, with a random value that is unique per command. Credentials are those of the worker's machine."""
+    """Encode the settings for a worker, with a random value per command. A worker uses the credentials of its own machine."""
     assert to.endpoint is not None, "only registries are mirrors"
     options, preference = client.options, client.options.preference
     return json.dumps(

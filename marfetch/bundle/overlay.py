@@ -1,4 +1,4 @@
-"""The charts in a bundle: their images, and values that point these at the registry that the bundle was loaded into."""
+"""The charts in a bundle: their images, and values with which the charts use the images in the registry that has the bundle."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def images_in_bundle(
 
 
 def files_in(found: Opened, name: str, layer: Descriptor, check: Callable[[], None] = lambda: None) -> ChartFiles:
-    """Read the files of a chart in a bundle, verified.
+    """Read and verify the files of a chart in a bundle.
 
     Raises:
         Error: the chart is broken, or left out of a delta.
@@ -76,9 +76,7 @@ def _pieces(found: Opened, layer: Descriptor) -> Iterator[bytes]:
 
 def _extent(found: Opened, layer: Descriptor) -> Extent:
     if found.store.stamp(layer.digest) is None:
-        raise NotFoundError(
-            f"`{layer.digest}` is not in this delta", code="blob-not-found", hint="use the bundle that the delta is based on, too"
-        )
+        raise NotFoundError(f"`{layer.digest}` is not in this delta", code="blob-not-found", hint="use the base bundle of the delta")
     return found.store.extent(layer.digest)
 
 
@@ -91,7 +89,7 @@ class Overlay(NamedTuple):
     Attributes:
         chart: the reference of the chart.
         name: its name in the lock.
-        relocation: the values, and what they do not express.
+        relocation: the values, and the images that they cannot point at the registry.
     """
 
     chart: str
@@ -116,7 +114,7 @@ def overlays(found: Opened, to: To, chart: str | None = None, check: Callable[[]
     if found.unread is not None:
         raise found.unread
     if found.lock is None:
-        raise InputError(f"`{found.path}` has no lock file, so it is not known which images it carries", code="usage")
+        raise InputError(f"`{found.path}` has no lock file, so marfetch cannot know which images it contains", code="usage")
     charts = [(item, layer) for item, layer in charts_in(found) if chart in (None, item.name)]
     if chart is not None and not charts:
         names = ", ".join(f"`{item.name}`" for item, _ in charts_in(found)) or "none"
@@ -133,9 +131,9 @@ def overlays(found: Opened, to: To, chart: str | None = None, check: Callable[[]
 
 
 def _target(image: LockedImage, registry: str) -> str | None:
-    """Return the reference of a carried image in the registry, with the tag and the kind of digest that the chart names.
+    """Return the reference in the registry of an image in the bundle, with the tag that the chart names, and a digest if it names one.
 
-    Of an index of which only one platform is carried, the registry has just that platform's manifest.
+    If the bundle has only one platform of an index, the registry has only the manifest of that platform.
     """
     if image.reference is None or image.manifest is None:
         return None

@@ -1,10 +1,10 @@
-"""The document of a recording: the answers of a registry, beside their content in the same archive (`marfetch record`).
+"""`recording.json`: the answers of a registry in a recording (`marfetch record`). The same archive has the content.
 
     oci-layout, index.json     the OCI image layout, as in a bundle; each tag and each manifest has a name
     recording.json             the answers: tag lists, the meaning of tags, sizes, referrers and what was not found
-    blobs/sha256/…             the manifests and blobs that were asked for, in the order of their digests
+    blobs/sha256/…             the manifests and blobs that were requested, in the order of their digests
 
-Nothing in it depends on the time, the order of the requests, or who asked. Equal answers give equal bytes.
+Nothing in it depends on the time, the order of the requests, or the client. Equal answers give equal bytes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MAX_VALUES: Final = 5_000_000
 """Maximum number of values in the document. A recorded catalog and its tag lists can be long."""
 
 Absence: TypeAlias = Literal["NAME_UNKNOWN", "MANIFEST_UNKNOWN", "BLOB_UNKNOWN"]
-"""What was not found: the repository, the manifest or the blob (distribution-spec, "Error Codes")."""
+"""Error codes for a repository, manifest or blob that was not found (distribution-spec, "Error Codes")."""
 _ABSENCES: Final = ("NAME_UNKNOWN", "MANIFEST_UNKNOWN", "BLOB_UNKNOWN")
 
 
@@ -36,13 +36,13 @@ class RecordedRepository:
     """The answers about one repository.
 
     Attributes:
-        listed: the tags of the tag list, sorted by `lexical`; None if nobody asked for it.
-        tags: tag → digest of its manifest, for the tags that were asked for.
+        listed: the tags of the tag list, sorted by `lexical`; None if it was not requested.
+        tags: tag → digest of its manifest, for the tags that were requested.
         manifests: digest → descriptor of the manifests that are in the archive.
         blobs: digest → size of the blobs that are in the archive.
-        sizes: digest → size of the blobs that were asked for by HEAD only; the archive lacks them.
+        sizes: digest → size of the blobs that were requested by HEAD only; the archive does not have them.
         referrers: digest of the subject → its referrers.
-        absent: path below the repository, such as `manifests/1.0.0` → what was not found.
+        absent: path below the repository, such as `manifests/1.0.0` → the error code.
     """
 
     listed: tuple[str, ...] | None = None
@@ -59,7 +59,7 @@ class Recording:
     """The answers of one endpoint.
 
     Attributes:
-        catalog: the names of all repositories, sorted; None if nobody asked for them.
+        catalog: the names of all repositories, sorted; None if they were not requested.
         repositories: name → answers.
     """
 

@@ -1,6 +1,6 @@
 """Write a bill of materials of a bundle: CycloneDX 1.6 as JSON, by the library `cyclonedx-python-lib` (the extra `sbom`).
 
-Equal bundles give equal bytes: there is no time in it, and the serial number is derived from the digests of the artifacts.
+Equal bundles give equal bytes: it contains no time, and the serial number is derived from the digests of the artifacts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _NAMESPACE: Final = "marfetch"
 _LONGEST_EXPRESSION: Final = 300
-"""Longer licenses, in characters, are names and are not parsed as SPDX expressions."""
+"""Maximum length of an SPDX expression in characters. A longer license is used as a name."""
 _APPLICATIONS: Final = (CHART.name,)
 _LIBRARIES: Final = (BICEP_MODULE.name, BICEP_EXTENSION.name, POWERSHELL.name)
 
@@ -48,8 +48,8 @@ def sbom(found: Opened, check: Callable[[], None]) -> str:
     """
     try:
         from cyclonedx.model.bom import Bom  # late: an optional dependency, needed only here
-        from cyclonedx.model.component import Component, ComponentScope, ComponentType  # late: likewise
-        from cyclonedx.output.json import JsonV1Dot6  # late: likewise
+        from cyclonedx.model.component import Component, ComponentScope, ComponentType  # late: an optional dependency
+        from cyclonedx.output.json import JsonV1Dot6  # late: an optional dependency
     except ImportError as error:
         raise InputError(
             "`bundle sbom` needs the extra `sbom`, which is not installed", code="usage", hint="run: pip install 'marfetch[sbom]'"
@@ -82,14 +82,14 @@ def sbom(found: Opened, check: Callable[[], None]) -> str:
 
 
 def _image_names(items: Sequence[BundleItem], components: Mapping[str, Component]) -> dict[str, Component]:
-    """Return the image references that charts use → the component of the carried image."""
+    """Return image reference in a chart → component of that image, for the images in the bundle."""
     there: dict[str, Component] = {}
     for item in items:
         if item.is_carried_image or item.kind == IMAGE.name:
             reference = item.reference
             for name in (str(reference), reference.full_repository, f"{reference.full_repository}:{reference.tag}"):
                 there.setdefault(name, components[str(reference)])
-    # An image that is pinned by the digest of an index may be carried as the manifest of one platform, so match its repository too.
+    # A chart may pin the digest of an index of which the bundle has only one platform, so match the repository too.
     names = {image for item in items for image in item.images}
     carried = {image for item in items for image in item.carried}
     found = {image: there.get(image) or there.get(image.partition("@")[0]) for image in names}
@@ -99,9 +99,9 @@ def _image_names(items: Sequence[BundleItem], components: Mapping[str, Component
 
 def _component(item: BundleItem) -> Component:
     from cyclonedx.model import ExternalReference, ExternalReferenceType, Property, XsUri  # late: an optional dependency
-    from cyclonedx.model.component import Component, ComponentType  # late: likewise
-    from cyclonedx.model.component_evidence import ComponentEvidence, Identity, IdentityField  # late: likewise
-    from packageurl import PackageURL  # late: likewise
+    from cyclonedx.model.component import Component, ComponentType  # late: an optional dependency
+    from cyclonedx.model.component_evidence import ComponentEvidence, Identity, IdentityField  # late: an optional dependency
+    from packageurl import PackageURL  # late: an optional dependency
 
     reference = item.reference
     kind = ComponentType.FILE
@@ -122,7 +122,7 @@ def _component(item: BundleItem) -> Component:
         type=kind,
         bom_ref=str(reference),
         purl=chart if is_chart else image,
-        # A component has one purl, and a chart has two: by its name and version, and by the digest of its manifest.
+        # A component has only one purl, but a chart has two: one with its name and version, one with the digest of its manifest.
         evidence=ComponentEvidence(identity=[Identity(field=IdentityField.PURL, concluded_value=str(image))]) if is_chart else None,
         hashes=_hashes([item.descriptor.digest]),
         licenses=_licenses(item.licenses),
@@ -145,7 +145,7 @@ def _hashes(digests: Sequence[Digest]) -> list[HashType]:
 def _licenses(texts: Sequence[str]) -> list[License]:
     """Return the licenses as the schema allows them: one SPDX expression, or any number of SPDX identifiers and names."""
     from cyclonedx.contrib.license.factories import LicenseFactory  # late: an optional dependency
-    from cyclonedx.model.license import DisjunctiveLicense, LicenseAcknowledgement, LicenseExpression  # late: likewise
+    from cyclonedx.model.license import DisjunctiveLicense, LicenseAcknowledgement, LicenseExpression  # late: an optional dependency
 
     declared = LicenseAcknowledgement.DECLARED
     found: list[License] = []

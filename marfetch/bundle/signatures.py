@@ -64,7 +64,7 @@ def check_signatures(
         is_required: whether to verify every artifact. If false, verify only artifacts that have a signature or were verified when locked.
 
     Returns:
-        One result per artifact and image. None for a recording, which has no lock, and if `is_required` is false without a trust policy.
+        One result per artifact and image. None for a recording, which has no lock, or if `is_required` is false and there is no policy.
 
     Raises:
         InputError: `POLICY_MISSING` if `is_required`, `POLICY_INVALID`, `NO_APPLICABLE_POLICY`, `TRUST_STORE_INVALID`;

@@ -95,9 +95,9 @@ def jobs_of(contents: Contents, roots: Sequence[LockedRoot] = ()) -> list[Job]:
 
 
 def whole_jobs(contents: Contents) -> tuple[list[Job], list[str]]:
-    """Return the jobs of a recording whose content is all there, and the references of the others.
+    """Return the jobs of a recording whose content is complete, and the references of the incomplete artifacts.
 
-    Of an index that is not whole, its whole manifests are loaded alone. A referrer that is not whole does not keep its subject away.
+    If an index is incomplete, its complete manifests are loaded without it. If a referrer is incomplete, its subject is loaded without it.
     """
     snapshot = contents.current()
     whole: list[Job] = []
@@ -147,7 +147,7 @@ class Loaded:
         size: the number of bytes that were written.
         error: why the job failed; None if it did not.
         kind: the kind of the artifact, such as `chart`; None if it is unknown or not needed.
-        warning: what the registry does not have although the job succeeded.
+        warning: a remark on content that the registry does not have although the job succeeded.
     """
 
     reference: str
@@ -258,7 +258,7 @@ class _WatchedTransfer:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A job with its manifests, wherever they come from.
+    """A job with its manifests, which come from a bundle or from another registry.
 
     Attributes:
         nodes: the manifests; children come before their index, and referrers after their subject.
@@ -274,7 +274,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Lacking:
-    """What a registry lacks of an upload.
+    """The content of an upload that a registry lacks.
 
     Attributes:
         nodes: the manifests that it lacks, in the order of the upload.
@@ -338,7 +338,7 @@ class RegistryTarget:
         return self.finish(upload, lacking, contents.manifests.read)
 
     def lacking(self, upload: Upload) -> Lacking:
-        """Return what the registry lacks. If it has a manifest, it also has the blobs of that manifest."""
+        """Return the content that the registry lacks. A registry that has a manifest is taken to have its blobs too."""
         job = upload.job
         target = Reference(self._to.repository(job.repository), self._host)
         before = {tag: self._pushing.digest(replace(target, tag=tag)) for tag in job.tags}
@@ -346,7 +346,7 @@ class RegistryTarget:
 
         def has(digest: Digest) -> bool:
             if job.tags and digest == job.digest == upload.nodes[-1].descriptor.digest:
-                return digest in there  # without a tag that points to it, it is uploaded under the tag anyway, so save a request
+                return digest in there  # no request needed: if no tag points to it, it is uploaded anyway
             return digest in there or self._pushing.digest(replace(target, digest=digest)) == digest
 
         nodes = [node for node in upload.nodes if not has(node.descriptor.digest)]
@@ -390,7 +390,7 @@ class RegistryTarget:
         refused: Error | None = None
         for node in lacking.nodes:
             one = node.descriptor
-            if not (lacking.tags and one.digest == job.digest == last.digest):  # else the tag, which is next, uploads the same bytes
+            if not (lacking.tags and one.digest == job.digest == last.digest):  # else uploading the tag uploads the same bytes
                 refused = self._put(job, replace(target, digest=one.digest), read(one)) or refused
         for tag in lacking.tags:
             refused = refused or self._put(job, replace(target, tag=tag), read(own))
@@ -429,7 +429,7 @@ class RegistryTarget:
 
 
 def _refused_index(target: Reference, job: Job, error: Error) -> str:
-    """Return the warning that a registry refused an index of which only some platforms are carried."""
+    """Return the warning that a registry refused an index, because it has only some of the platforms."""
     tags = " and ".join(f"`{tag}`" for tag in job.tags)
     return (
         f"`{target.host}` refuses the index `{job.digest}` of `{target.repository}`, because only some of its platforms are there;"

@@ -62,7 +62,7 @@ class ExpectedChart(NamedTuple):
         return isinstance(found, str) and found not in ("", ".", "..") and not re.search(r"[/\\]", found)
 
     def _is_version(self, found: Json) -> bool:
-        """Return whether a version equals that in the tag. Build metadata is compared only if both have it (SemVer 2.0.0, clause 10)."""
+        """Return whether a version equals that of the tag. Build metadata is compared only if both have it (SemVer 2.0.0, clause 10)."""
         wanted = read_version(self.tag) if self.tag is not None else None
         if wanted is None:
             return True

@@ -53,7 +53,7 @@ def find_images(
     Args:
         files: path relative to the directory of the chart → content; the files of a packed sub-chart are below `charts/NAME.tgz/`.
         unread: path that could not be read → reason.
-        values: values that override those of the chart, as several `--values` files of Helm: later ones win.
+        values: values that override the chart's defaults, like Helm's `--values` files; later ones win.
         check: called regularly; it may raise to cancel.
     """
     found = search(files, unread, values=values, check=check)
@@ -61,7 +61,7 @@ def find_images(
 
 
 class ChartSearch(NamedTuple):
-    """The images of a chart with all that is known about them.
+    """The images of a chart, with the parts that each one was made from.
 
     Attributes:
         chart: the chart with its final values.
@@ -82,7 +82,7 @@ def search(
     values: Sequence[Mapping[str, Any]] = (),
     check: Callable[[], None] = lambda: None,
 ) -> ChartSearch:
-    """Find the images as `find_images` does, also several times, with the parts that they were made from."""
+    """Find the images as `find_images` does. Return each occurrence of an image, with the parts that it was made from."""
     failed = dict(unread or {})
     chart = read_chart(files, failed)
     try:
@@ -117,7 +117,7 @@ def _occurrence(output: str, place: ImagePlace, path: str) -> Occurrence:
 
 
 def rendered_images(text: str) -> FoundImages:
-    """Find the images in the output of `helm template`, with the templates that it names in comments (`# Source:`)."""
+    """Find the images in the output of `helm template`. Comments in it (`# Source:`) name the template of each image."""
     named = []
     for one in images_in(text):
         comment = text.rfind("\n# Source: ", 0, one.start)

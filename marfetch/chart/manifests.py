@@ -1,4 +1,4 @@
-"""Find the container images in manifests of Kubernetes: those of pods in any kind, of other fields for images, and defaults in CRDs."""
+"""Find the container images in Kubernetes manifests: in containers, in other fields for images, and in the defaults of CRDs."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ LINE: Final = re.compile(r"""^[ \t]*(?:- +)?[\w-]*image: *["']?([^\s"'#{}]+)["']
 
 
 class ImagePlace(NamedTuple):
-    """An image in a text, and where: the offsets of the scalar.
+    """An image in a text, with the offsets of its YAML scalar.
 
     Attributes:
-        is_default: whether it is the default of a field of a CRD.
+        is_default: whether the image is the default of a field in a CRD.
     """
 
     image: str
@@ -59,12 +59,12 @@ def _place(scalar: Scalar) -> ImagePlace | None:
 
 
 def in_container(path: Sequence[str | int]) -> bool:
-    """Return whether a field is the image of a container: any text there is an image, also `busybox`."""
+    """Return whether a field is the image of a container. There, any text is an image, even `busybox`."""
     return path[-1] == "image" and len(path) > 2 and isinstance(path[-2], int) and path[-3] in _CONTAINERS
 
 
 def is_field(path: Sequence[str | int]) -> bool:
-    """Return whether a field holds an image by its name: `image`, `sidecarImage`, `image.reference` of a volume, a default in a CRD."""
+    """Return whether a field's name says that it holds an image: `image`, `sidecarImage`, `image.reference` of a volume, a CRD default."""
     key = path[-1]
     if len(path) > 2 and ((key == "default" and path[-3] == "properties") or (key == "reference" and path[-2] == "image")):
         key = path[-2]

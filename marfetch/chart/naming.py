@@ -28,7 +28,7 @@ class FoundImages(NamedTuple):
 
     Attributes:
         unread: path of a file or packed sub-chart that could not be searched → reason.
-        guessed: path of a template that could not be evaluated → reason. It was searched by its lines and the values that it mentions.
+        guessed: path of a template that could not be evaluated → reason. Its lines, and the values that it mentions, were searched instead.
     """
 
     named: tuple[NamedImage, ...]

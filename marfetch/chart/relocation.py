@@ -13,14 +13,14 @@ from .template.marked import SourceSpan, spans_of
 from .tree import enabled_chart, override, read_chart
 
 MAX_TRIALS: Final = 8
-"""Maximum number of empty values to try for a registry that a template writes unless a value is set."""
+"""Maximum number of empty values to try. A template may write a registry of its own only while such a value is empty."""
 
 _GUARD: Final = "allowInsecureImages"
 """The value below `global.security` without which Bitnami's charts fail if an image is not from Bitnami's own registry."""
 
 _Path = tuple[str | int, ...]
 _Edit = tuple[int, int, str]
-"""Start and end of a part of a text, and the new text."""
+"""A replacement in a text: start, end, and the new text."""
 
 
 class Left(NamedTuple):
@@ -35,8 +35,8 @@ class Relocation(NamedTuple):
     """Values for another registry.
 
     Attributes:
-        values: to be given to Helm beside those of the chart.
-        left: what they do not express.
+        values: values to pass to Helm, which override those of the chart.
+        left: the images that the values cannot point at the registry.
     """
 
     values: dict[str, Any]
@@ -51,7 +51,7 @@ def relocate(
     *,
     check: Callable[[], None] = lambda: None,
 ) -> Relocation:
-    """Return the values that turn each image into its target. The templates are evaluated again with them, to prove it.
+    """Return the values that turn each image into its target. Evaluating the templates again with these values checks the result.
 
     Args:
         files, unread: as for `marfetch.chart.images.find_images`.
@@ -68,7 +68,7 @@ def relocate(
     for named, spans in before.occurrences:
         found = _edits(named.image, targets[named.image], spans) if named.image in targets else []
         if found is None:
-            reasons[named] = "no value alone names it"
+            reasons[named] = "no single value gives its name"
         for origin, edit in found or ():
             edits.setdefault(origin, set()).add(edit)
     defaults = enabled_chart(read_chart(files, {})).values if before.occurrences else {}
@@ -96,7 +96,7 @@ def relocate(
 
 
 def target_of(image: str, repository: str, digest: str) -> str:
-    """Return the reference of an image in another repository: with its tag, and with this digest if the image has one."""
+    """Return the reference of an image in another repository. It keeps the tag, and has this digest if the image has a digest."""
     name, _, pinned = image.partition("@")
     return f"{repository}{name.removeprefix(repository_of(image))}{f'@{digest}' if pinned else ''}"
 
@@ -111,7 +111,7 @@ def _images(found: ChartSearch) -> set[str]:
 
 
 def _misplaced(after: ChartSearch, before: ChartSearch, targets: Mapping[str, str]) -> int:
-    """Return the number of images that still have a target, or were changed to something else."""
+    """Return the number of images that the values get wrong: still at their old place, or changed to an image that is not a target."""
     images, known = _images(after), {*targets.values(), *(_images(before) - set(targets))}
     return len(images - known)
 
@@ -123,7 +123,7 @@ def _left(before: ChartSearch, after: ChartSearch, targets: Mapping[str, str], r
             yield Left(named.image, named.where, "it is not in the bundle")
     for named in dict.fromkeys(named for named, _ in after.occurrences):
         if named.image in targets:
-            yield Left(named.image, named.where, reasons.get(named, "it is written in a template"))
+            yield Left(named.image, named.where, reasons.get(named, "its name is written in a template, not in the values"))
         elif named.image not in known and named.image not in original and named.source in ("values", "template"):
             yield Left(named.image, named.where, "it is not in the bundle, but shares a value with images that are")
     for path, reason in {**after.unread, **after.guessed}.items():
@@ -134,7 +134,7 @@ def _left(before: ChartSearch, after: ChartSearch, targets: Mapping[str, str], r
 
 
 def _edits(image: str, target: str, spans: tuple[SourceSpan, ...]) -> list[tuple[str, _Edit]] | None:
-    """Return what to replace in which value: its origin, and the edit. None if a part of the image does not come from one value."""
+    """Return the edits that turn an image into its target, each with the value to edit. None if a part does not come from one value."""
     name, new_name = repository_of(image), repository_of(target)
     path = name.partition("/")[2]
     wanted = []
@@ -172,7 +172,7 @@ def _texts(value: Any, path: _Path) -> Iterator[tuple[_Path, str]]:
 
 
 def _empty(values: Any, path: _Path) -> Iterator[_Path]:
-    """Yield the paths of empty values for a registry, those for all charts first."""
+    """Yield the paths of empty values for a registry. Values for all charts (`global`) come first."""
     for key in sorted(values, key=lambda key: key != "global") if isinstance(values, dict) else ():
         if "registry" in key.lower() and values[key] in ("", None):
             yield (*path, key)
@@ -188,7 +188,7 @@ def _is_guarded(values: Any) -> bool:
 
 
 def _put(values: dict[str, Any], defaults: Any, path: _Path, text: str) -> None:
-    """Set a value. A list is repeated whole, since Helm replaces lists."""
+    """Set a value. For a value in a list, set the whole list, because Helm replaces lists and does not merge them."""
     node: Any = values
     for key, following in zip(path, (*path[1:], None), strict=True):
         defaults = defaults[key]

@@ -16,7 +16,7 @@ from .template.syntax import TemplateError
 from .tree import Chart
 
 KUBERNETES: Final = "v1.35.0"
-"""The version of Kubernetes that charts see."""
+"""The Kubernetes version in `.Capabilities`."""
 RELEASE: Final = "release-name"
 """The name of the release, as in `helm template` without a name."""
 _GROUPS: Final = {
@@ -53,7 +53,7 @@ class Rendered(NamedTuple):
     """The result of the templates of a chart.
 
     Attributes:
-        outputs: the path of each template, and its output; a sub-chart with several aliases has several.
+        outputs: the path and output of each template. A template of a sub-chart with several aliases appears once per alias.
         failed: path of a template that could not be evaluated → reason.
     """
 
@@ -75,7 +75,7 @@ def render(chart: Chart, *, check: Callable[[], None] = lambda: None) -> Rendere
     templates: list[tuple[str, str, Chart]] = []  # the name in Helm, the path, the chart
     for one, name in _named(chart, chart.name):
         templates += ((f"{name}/{path}", f"{one.path}{path}", one) for path in one.files if path.startswith("templates/"))
-    # As in Helm, what a parent defines replaces what its sub-charts define.
+    # As in Helm, a template that a parent defines replaces one with the same name in its sub-charts.
     for name, path, one in sorted(templates, key=lambda template: (-template[0].count("/"), template[0])):
         check()
         try:
@@ -132,7 +132,7 @@ def _context(chart: Chart, to_yaml: Callable[[Any], str], *, is_root: bool) -> d
 
 
 def _metadata(chart: Chart) -> dict[str, Any]:
-    """Return `Chart.yaml` with the names of fields in Go. Versions are text, whatever YAML takes them for."""
+    """Return `Chart.yaml` with Go's field names. Versions are always text, even if YAML parses them as numbers."""
     found = _fields(chart.metadata)
     for key in ("Dependencies", "Maintainers"):
         if isinstance(listed := found.get(key), list):

@@ -22,7 +22,7 @@ MAX_CHART_VALUES: Final = 1_000_000
 MAX_LEVELS: Final = 8
 """Maximum depth of sub-charts."""
 _REQUIREMENTS: Final = "requirements.yaml"
-"""The file with the dependencies of a chart with `apiVersion: v1`."""
+"""The file that lists the dependencies of a chart with `apiVersion: v1`."""
 
 
 @dataclass(slots=True)
@@ -33,7 +33,7 @@ class Chart:
         path: its directory in the package, empty or with a slash at the end: `charts/sub/`, `charts/sub-1.0.0.tgz/`.
         name: its name in its parent: the alias, or the name in `Chart.yaml`.
         metadata: the content of `Chart.yaml`.
-        values: the values; the chart's defaults until `enabled_chart` combined them.
+        values: the chart's defaults; in a result of `enabled_chart`, the final values.
         files: path below `path` → content, without the files of sub-charts.
     """
 
@@ -168,7 +168,7 @@ class _Count:
 
 
 def _weight(value: Any) -> int:
-    """Return the number of values in a value."""
+    """Return the number of values in a value: itself and all nested ones."""
     count, level = 0, [value]
     while level:
         count += len(level)
@@ -204,13 +204,13 @@ def _complete(values: dict[str, Any], defaults: Mapping[str, Any]) -> None:
         if key not in values:
             values[key] = _copy(default)
         elif values[key] is None and default is not None:
-            del values[key]  # null removes a default
+            del values[key]  # as in Helm, null removes a default
         elif isinstance(values[key], dict) and isinstance(default, dict):
             _complete(values[key], default)
 
 
 def override(values: dict[str, Any], others: Mapping[str, Any]) -> None:
-    """Override values by others, as a later `--values` file of Helm does."""
+    """Override values with others, as a later `--values` file of Helm does."""
     for key, value in others.items():
         before = values.get(key)
         if isinstance(before, dict) and isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Find the images that no evaluated template shows: in CRDs and annotations, and in the lines and values of what was not evaluated."""
+"""Find the images that evaluated templates do not show: in CRDs, in annotations, and in templates that could not be evaluated."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _LISTED: Final = re.compile(r"^[ \t]*(?:- *)?(?:image: *)?[\"']?([^\s\"']+)[\"']
 
 
 def beside_templates(chart: Chart, rendered: Rendered, failed: dict[str, str]) -> Iterator[Occurrence]:
-    """Yield what the evaluated templates of a chart do not show: CRDs, annotations, and all that was not evaluated.
+    """Yield the images that the evaluated templates of a chart do not show: from CRDs, annotations, and templates that failed.
 
-    If no template uses the values, they may be for something else, and are searched too.
+    If no template of the chart uses its values, the values are searched too, because they may name images for other purposes.
     """
     for name, raw in chart.files.items():
         path = f"{chart.path}{name}"

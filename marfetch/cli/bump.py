@@ -55,7 +55,7 @@ def bump(
     """Write newer versions into the files of a project.
 
     Finds versions of MAR artifacts in charts, helmfiles, Argo CD, Flux, Terraform, Bicep and other files, and replaces older ones in
-    place. Nothing but versions and digests changes. Prints one line per place: path and line, repository, old version, new version,
+    place. Only versions and digests change. Prints one line per place: path and line, repository, old version, new version,
     and status.
     """
     if markdown and settings.report.as_json:
@@ -111,7 +111,7 @@ def run(
 
 
 def registries(settings: Settings) -> Registries:
-    """Return the registries whose references count as MAR: the official ones, loopback addresses, and that of the endpoint."""
+    """Return the registries whose references count as MAR: the official ones, loopback addresses, and the registry of the endpoint."""
     from ..project.forms.forms import Registries as Found
 
     endpoint = settings.preference().default()

@@ -61,7 +61,7 @@ def _serve(report: Report) -> int:
 
 
 class _Terminal(io.StringIO):
-    """Captures the output of a command, and claims to be a terminal."""
+    """A stream that captures the output of a command, and claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True

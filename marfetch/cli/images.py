@@ -110,10 +110,10 @@ def _found(
 
 
 def _charts_of_project(file: Path | None) -> tuple[str | None, list[Wanted]]:
-    """Return the endpoint of a project, and its charts: as locked, or as the project file says for those that are not locked.
+    """Return the endpoint of a project, and its charts: the locked version, or the project file's reference if a chart is not locked.
 
     Args:
-        file: the project file; None: everything that `marfetch.lock` names.
+        file: the project file; None for everything that `marfetch.lock` names.
     """
     from ..artifact.kinds import CHART
     from ..client.resolve import Wanted

@@ -21,7 +21,7 @@ def mcp(settings: Settings) -> int:
 
     Speaks the Model Context Protocol on stdin and stdout until stdin is closed, and needs the `mcp` extra. The tools run search, versions,
     inspect, show, diff, verify, images and `bump --check`. They write nothing but the cache. `--endpoint`, `--offline` and the other
-    options hold for each of them.
+    options apply to each of them.
     """
     if settings.report.as_json:
         raise InputError("`mcp` has no `--json`: it speaks JSON-RPC", code="usage", hint="omit `--json`")
@@ -45,7 +45,7 @@ def mcp(settings: Settings) -> int:
 
 
 def _options(settings: Settings) -> list[str]:
-    """Return the shared options as words for each command."""
+    """Return the shared options as words for the command line of each tool."""
     words = [f"--jobs={settings.jobs}"]
     words += [f"--data-host={host}" for host in settings.data_hosts]
     named = {"endpoint": settings.endpoint, "ca-file": settings.ca_file, "cache-dir": settings.cache_dir}

@@ -50,7 +50,7 @@ def mirror(
     part = Part.parse(shard) if shard is not None else None
     project = read_project(file)
     if settings.preference(project.endpoint)._replace(data_hosts=()).default().official:
-        settings = settings._replace(data_hosts=())  # they belong to the target, and an official endpoint takes none
+        settings = settings._replace(data_hosts=())  # the data hosts belong to the target, and an official endpoint takes none
     with ExitStack() as stack:
         client = stack.enter_context(settings.client(endpoint=project.endpoint))
         workers = stack.enter_context(spread(executor)) if executor is not None else None

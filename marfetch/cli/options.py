@@ -92,8 +92,8 @@ class Settings(NamedTuple):
         """Return a client with these options.
 
         Args:
-            endpoint: from the project file; used as `--endpoint` if that option is not given.
-            progress: shows progress; None: as the report does.
+            endpoint: the endpoint in the project file, used if `--endpoint` is not given.
+            progress: shows progress; None for the progress display of the report.
 
         Raises:
             InputError: `usage`.

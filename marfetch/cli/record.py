@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
 def record(settings: Settings, command: _Command, output: _Output, summary: _Summary = None) -> int:
     """Run a command and record what it fetches from MAR.
 
-    The command gets a proxy on loopback in its environment. What it asks of MAR is verified, cached, and written to FILE, an OCI image
+    The command gets a proxy on loopback in its environment. What it gets from MAR is verified, cached, and written to FILE, an OCI image
     layout with the tag lists, tags and 404s of that moment. Connections to other hosts pass through; they are counted and named. Docker
     daemons, and programs that ignore proxy variables or bring their own certificates, are not recorded. The exit code is that of the
     command, unless it was 0 and the recording is incomplete.
@@ -60,9 +60,9 @@ def record(settings: Settings, command: _Command, output: _Output, summary: _Sum
 
 @shared(network=False, local=True, as_json=False)
 def replay(settings: Settings, file: _File, command: _Command, allow: _Allow = None, summary: _Summary = None) -> int:
-    """Run a command, and answer it from a recording.
+    """Run a command, and answer its requests from a recording.
 
-    What is not in FILE is answered with a 404 and named, and then the exit code is 8 if the command itself succeeds. Connections to other
+    A request for content that is not in FILE gets a 404 and is named; the exit code is then 8 if the command succeeds. Connections to other
     hosts are refused, unless `--allow` names the host.
     """
     _refuse_helm("replay")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .session import Repository
 
 SignedAt: TypeAlias = "Callable[[Repository, Manifest | Index, int], tuple[datetime | None, int]]"
-"""Return the time that a trusted signature proves, or None, and the number of signatures. If there are more than the limit, check none."""
+"""Returns the time that a trusted signature proves (or None) and the number of signatures. Checks none if there are too many."""
 
 _DURATION: Final = re.compile(r"([0-9]+)([mhdw])")
 _UNITS: Final = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}

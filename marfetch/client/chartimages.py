@@ -50,7 +50,7 @@ def chart_images(chart: str, found: FoundImages, errors: Mapping[str, Error]) ->
     """Return the images of a chart, each with the first place that names it.
 
     Args:
-        errors: path → error, for those paths of `found.unread` that an error is known of.
+        errors: path → error. A path of `found.unread` may have no error here.
     """
     first = {one.image: one for one in reversed(found.named)}
     named = [one for one in dict.fromkeys(found.named) if first[one.image] is one]
@@ -61,7 +61,7 @@ def chart_images(chart: str, found: FoundImages, errors: Mapping[str, Error]) ->
 
 
 def read_values(paths: Sequence[Path]) -> list[dict[str, Any]]:
-    """Read files with values, as `helm template --values` takes them.
+    """Read files with values, which may be any files that `helm template --values` accepts.
 
     Raises:
         InputError: `usage`: a file does not exist, or is not a mapping.
@@ -96,7 +96,7 @@ def images_of(
 
     Args:
         values: values that override those of the charts.
-        rendering: asks Helm instead of evaluating the templates.
+        rendering: lets Helm render the templates, which are then not evaluated here; None to evaluate them.
         skips_others: leave out artifacts that are not charts; otherwise each of them is a failure.
     """
     client.fetches = True
@@ -120,7 +120,7 @@ def _images_of(client: Session, resolved: Resolved, values: Sequence[Mapping[str
     kind = kind_of(artifact(resolved, Choice(), None))
     if kind is not CHART:
         raise PolicyError(
-            f"`{reference.shown}` is not a chart, but of the kind `{kind.name}`",
+            f"`{reference.shown}` is not a chart: its kind is `{kind.name}`",
             code="kind-refused",
             hint=f"to see what it is, run: marfetch inspect {reference.shown}",
             reference=str(reference),

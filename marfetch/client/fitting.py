@@ -27,10 +27,10 @@ _AT_ONCE: Final = 8
 
 
 class Look(NamedTuple):
-    """One version, and what its manifest shows.
+    """One version, with its manifest and whether a range may pick it.
 
     Attributes:
-        found: its manifest; None if there is an error.
+        found: the manifest of the version; None if there is an error.
         fits: whether a range may pick this version.
         error: why there is no manifest, for example because it is missing, malformed, too large, or not cached.
         held_back: why the version is too young for the cool-down, or why its age is unknown; None if it is old enough or does not fit.

@@ -192,7 +192,7 @@ def _newest(wanted: Wanted, constraint: Constraint, repository: Repository, miss
 def _old_enough(
     repository: Repository, looks: Sequence[Look], cool_down: CoolDown | None, held: list[HeldBack], allowance: Allowance
 ) -> Look | None:
-    """Return the first version that is old enough.
+    """Return the first version that is old enough; None if there is none.
 
     Args:
         held: collects the versions that are too young.

@@ -70,7 +70,7 @@ def dangling(error: NotFoundError, tagged: Reference, best: TaggedVersion | None
     Args:
         in_range: whether the next best version is in the range, so that `--skip-missing` would use it.
     """
-    hint = "it is being published or was withdrawn; try again later"
+    hint = "the version is still being published, or was withdrawn; try again later"
     if best is not None:
         hint = f"to use `{best.version}` instead, add `--skip-missing`" if in_range else f"{hint}, or use `{best.version}`"
     return NotFoundError(

@@ -73,7 +73,7 @@ class _Records:
         self._root = root
 
     def _read(self, path: Path) -> dict[str, Json] | None:
-        """Return the record of a path; None if there is none that only the user can have written."""
+        """Return the record of a path; None if there is none, or if another user may have written it."""
         file = self._file(path)
         raw = read_file(str(file), limit=MAX_SIZE) if file is not None and _is_safe(file.parent) else None
         if raw is None:
@@ -138,7 +138,7 @@ UNPACKED: Final = "unpacked"
 MADE: Final = "made"
 Written: TypeAlias = dict[str, dict[str, str]]
 """Name of an entry → absolute path → what marfetch wrote there: the digest of a file, `UNPACKED` for the directory of an archive, or `MADE`
-for a directory that marfetch made around them."""
+for a directory that marfetch created for them."""
 
 
 class WrittenFiles(_Records):
@@ -161,7 +161,7 @@ class WrittenFiles(_Records):
 
 
 def _is_below(path: str, root: Path, what: str) -> bool:
-    """Return whether an entry of a record is what marfetch writes: a path below the project, and a digest or a word."""
+    """Return whether an entry of a record is valid: a path below the project, with a digest, `UNPACKED` or `MADE`."""
     place = Path(path)
     if not place.is_relative_to(root) or place == root or ".." in place.parts:
         return False

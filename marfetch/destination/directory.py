@@ -29,7 +29,7 @@ _NO_WAIT: Final = getattr(os, "O_NONBLOCK", 0)
 _NO_FOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
 _CLOEXEC: Final = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _JUNCTION: Final = 0xA0000003  # IO_REPARSE_TAG_MOUNT_POINT: a link between directories of Windows
-_LONG: Final = 240  # characters; longer paths need the prefix, which turns off the limit of 260 characters on Windows
+_LONG: Final = 240  # characters; longer paths get the prefix that turns off the limit of 260 characters on Windows
 _PREFIX: Final = "\\\\?\\"
 
 
@@ -224,7 +224,7 @@ class Directory:
             _parts.discard((self.path, name))
 
     def discard(self, name: str) -> None:
-        """Delete a directory tree. It is renamed to a part first, so that a killed run leaves no half of it under its name.
+        """Delete a directory tree. It is renamed to a part first, so that a killed run leaves no incomplete tree under its name.
 
         Raises:
             OSError: it cannot be renamed.
@@ -251,7 +251,7 @@ class Directory:
             except FileExistsError:
                 raise
             except (OSError, NotImplementedError, AttributeError):
-                if os.name == "nt":  # where a rename fails if the name is taken
+                if os.name == "nt":  # on Windows, a rename fails if the name is taken
                     self._rename(part, name)
                     _parts.discard((self.path, part))
                     return
@@ -366,7 +366,7 @@ def _is_link(status: os.stat_result) -> bool:
 
 
 def extended(path: Path) -> str:
-    """Return a path for the system. On Windows, a long path becomes absolute and gets the prefix that lifts the limit of its length."""
+    """Return a path for the system. On Windows, a long path becomes absolute and gets the prefix that removes the length limit."""
     text = str(path)
     if os.name != "nt" or len(text) < _LONG or text.startswith(_PREFIX):
         return text

@@ -24,7 +24,7 @@ class Rewrite(NamedTuple):
 
     Attributes:
         path: the file, without symbolic links.
-        old: the content that was read. If the file has another one by now, nothing is written.
+        old: the content that was read. If the file has other content by now, nothing is written.
         new: the content to write.
     """
 

@@ -19,14 +19,14 @@ TIME: Final = 120.0
 MAX_RENDERED: Final = 64 << 20
 """Maximum size in bytes of the manifests of one chart."""
 _KEPT: Final = ("PATH", "SYSTEMROOT", "TMPDIR", "TEMP", "TMP")
-"""Environment variables that Helm gets. Without the others it finds no plugin, no repository, no credentials and no cluster."""
+"""Environment variables that Helm gets. Without other variables, Helm finds no plugins, repositories, credentials or cluster."""
 
 
 def helm_images(package: Iterable[bytes], name: str, values: Sequence[Path], budget: Budget) -> FoundImages:
     """Run `helm template` on a packed chart, and find the images in its manifests.
 
     Args:
-        package: the bytes of the chart; the caller has verified them, or they raise if they are wrong.
+        package: the bytes of the chart. Either the caller has verified them, or the iterator raises if they are wrong.
         name: the chart, for messages.
         values: files with values, as `helm template --values` takes them.
 

@@ -43,7 +43,7 @@ class Audited:
 def audit(client: Session, project: Project, lock: Lock, options: VerifyOptions) -> list[Audited]:
     """Verify every locked artifact with its locked referrers, then every locked image, by digest. Tags are not resolved.
 
-    Of an image with several platforms, the index is verified, which contains the digests of its manifests.
+    For an image with several platforms, only the index is verified, because it contains the digests of the manifests.
 
     Args:
         lock: a lock that matches the project.

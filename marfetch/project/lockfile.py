@@ -461,7 +461,7 @@ class _Reader:
         if set(found) == {"image", "external"} and found["external"] is True:
             return LockedImage(image)
         if not isinstance(text, str) or not {"mediaType", "size"} <= set(found) <= {"image", "reference", "mediaType", "size", "manifests"}:
-            self.fail(f"the image `{image[:200]}` of `{name}` has other keys than an image", name=name)
+            self.fail(f"the image `{image[:200]}` of `{name}` has missing or unknown keys", name=name)
         what = f"the image `{image[:200]}` of `{name}`"
         try:
             reference = Reference.parse(text)

@@ -199,7 +199,7 @@ def upgrades(project: Project, names: Sequence[str]) -> frozenset[str]:
 
 
 Images: TypeAlias = Literal["checked", "added", "kept"]
-"""What to do about the images that charts name: also check that no tag was moved; lock only what is new; or ask for none."""
+"""What to do with the images that charts name: lock new ones and check that no tag was moved; only lock new ones; or do nothing."""
 
 
 def settle(
@@ -237,7 +237,7 @@ def settle(
 
 
 def _with_images(client: Session, settled: list[LockResult], upgrade: Collection[str], *, checks: bool) -> list[LockResult]:
-    """Lock the images that charts name. The images of a kept entry stay; only their tags are checked."""
+    """Lock the images that charts name. A kept entry keeps its images, and only their tags are checked."""
     tasks: dict[str, ImageTask] = {}
     for one in settled:
         if one.item.images and one.found is not None and one.entry is not None:
@@ -279,7 +279,7 @@ def _settle(client: Session, project: Project, item: Item, previous: Entry | Non
 
 
 def resolve_upgrade(client: Session, item: Item, previous: Entry | None) -> Resolved:
-    """Resolve an item to what `lock --upgrade` locks. A cool-down never replaces what is locked by something older.
+    """Resolve an item to what `lock --upgrade` locks. A cool-down never replaces the locked version with an older one.
 
     Args:
         previous: the locked entry if it matches the item.
@@ -292,7 +292,7 @@ def resolve_upgrade(client: Session, item: Item, previous: Entry | None) -> Reso
     except NotFoundError as error:
         if error.code != "held-back" or previous is None:
             raise
-        client.progress.note(f"`{item.name}` stays as it is locked: {error.message}")
+        client.progress.note(f"kept the locked version of `{item.name}`: {error.message}")
     else:
         locked = read_version(previous.tag) if previous is not None and previous.tag else None
         if locked is None or not resolved.held_back or resolved.version is None:

@@ -118,7 +118,7 @@ def _newer(
     cool_down = item.wanted.cool_down
     is_image = entry.kind == IMAGE.name
     choice = item.choice._replace(kinds=(IMAGE,)) if is_image else item.choice
-    allowance = Allowance(MAX_MANIFESTS - 1)  # one more for the locked tag
+    allowance = Allowance(MAX_MANIFESTS - 1)  # the locked tag needs a request too
 
     def fitting(candidates: Sequence[TaggedVersion]) -> TaggedVersion | None:
         if cool_down is None and (is_image or repository.session.options.offline):

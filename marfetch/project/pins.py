@@ -83,10 +83,10 @@ class ImageTask(NamedTuple):
 
 
 class _Pin(NamedTuple):
-    """A manifest to ask for. Tasks that name the same image share one.
+    """A manifest to request. Tasks that name the same image share one `_Pin`.
 
     Attributes:
-        reference: with the tag or the digest to ask for.
+        reference: the reference with the tag or digest to request.
         locked: the digest that the tag must still have; None if it was not locked before.
         is_verified: whether the signatures must be checked.
     """
@@ -103,10 +103,10 @@ class _Wish(NamedTuple):
 
 
 def lock_images(client: Session, tasks: Sequence[ImageTask]) -> list[tuple[LockedImage, ...] | Error]:
-    """Lock the images of several charts. Each image is asked for once. Images that are not at the endpoint are not asked for.
+    """Lock the images of several charts. Each image is requested once. Images that are not at the endpoint are not requested.
 
     Returns:
-        The images of each task, sorted; or the first error.
+        The sorted images of each task, or the first error of the task.
     """
 
     def searched(task: ImageTask) -> list[_Wish] | Error:
@@ -177,7 +177,7 @@ def _images_of(client: Session, task: ImageTask) -> list[str]:
     item, found = task.item, task.found
     if found.kind is not CHART:
         raise InputError(
-            f"`{item.name}` has `images`, but `{found.resolved.reference.shown}` is no Helm chart: it is a {found.kind.title}",
+            f"`{item.name}` has `images`, but `{found.resolved.reference.shown}` is not a Helm chart: it is a {found.kind.title}",
             code="wanted-invalid",
             hint="remove `images` and `platforms`",
             line=item.line,
@@ -190,7 +190,7 @@ def _images_of(client: Session, task: ImageTask) -> list[str]:
         for path, reason in named.unread.items():
             client.progress.warn(f"`{item.name}`: cannot search `{path}` for images, so images may be missing from the lock: {reason}")
         for path, reason in named.guessed.items():
-            client.progress.warn(f"`{path}` of `{item.name}` was searched line by line, since marfetch cannot evaluate it: {reason}")
+            client.progress.warn(f"`{path}` of `{item.name}` was searched line by line, because marfetch cannot evaluate it: {reason}")
         images += named.images
     return list(dict.fromkeys(images))
 

@@ -49,7 +49,7 @@ def remember(project: Project, result: Sequence[Synced]) -> None:
 
 
 def prune(project: Project, result: Sequence[Synced], *, is_rehearsal: bool = False) -> list[LeftBehind]:
-    """Remove what earlier syncs wrote for entries that are no longer in the project file. What was changed since stays.
+    """Remove what earlier syncs wrote for entries that are no longer in the project file. Changed files are kept.
 
     Args:
         result: the outcomes of the sync that ran before.
@@ -93,7 +93,7 @@ def _wanted(project: Project, result: Sequence[Synced]) -> Iterator[Path]:
 
 
 def _is_wanted(path: str, what: str, wanted: set[str]) -> bool:
-    """Return whether a path is, contains or is inside something wanted. A directory around files goes only if it is empty, so it is not."""
+    """Return whether a path is wanted, or contains or is inside a wanted path. False for a `MADE` directory, removed only when empty."""
     if what == MADE:
         return False
     below, above = path + os.sep, {str(one) for one in Path(path).parents}
@@ -106,7 +106,7 @@ def _removed(root: Path, path: str, what: str, *, is_rehearsal: bool) -> tuple[s
         return remove_unchanged(root, Path(path), what, is_rehearsal=is_rehearsal), False
     except FileNotFoundError:
         return None, True
-    except OSError as error:  # such as a link in the path
+    except OSError as error:  # for example a link in the path
         return f"it cannot be removed safely ({error.strerror})", False
 
 

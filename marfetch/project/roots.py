@@ -1,6 +1,6 @@
 """The roots of a lock: every manifest that it names, artifacts and images alike, with the tag and the platforms that belong to it.
 
-`bundle` carries the roots with everything that they lead to, and `mirror` copies them.
+`bundle` stores the roots with everything that is reachable from them, and `mirror` copies them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .lockfile import Entry, Lock, LockedImage
 
 @dataclass(frozen=True, slots=True)
 class LockedRoot:
-    """A manifest that a lock names, as it is carried.
+    """A manifest that a lock names, in the form that a bundle or a mirror stores.
 
     For an image with one wanted platform, this is the manifest of that platform, under the tag of the image.
 
@@ -25,7 +25,7 @@ class LockedRoot:
         manifest: the manifest or index.
         entry: the entry that names it; for an image, the first of its charts.
         is_image: whether a chart names it as an image.
-        children: the manifests of an index that belong to it, in the order of the platforms; None if all do.
+        children: the manifests of an index for the wanted platforms, in the order of the platforms; None if all are wanted.
     """
 
     reference: Reference

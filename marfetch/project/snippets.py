@@ -1,4 +1,4 @@
-"""Write a resolved artifact in the form of another tool's file, to paste (`marfetch resolve --as FORM`).
+"""Return lines to paste into another tool's file, which name a resolved artifact (`marfetch resolve --as FORM`).
 
 The snippet is pinned by digest where the form supports that. Terraform's `helm_release` supports only a version.
 """
@@ -88,7 +88,7 @@ def _bicep(resolved: Resolved) -> str:
 
 
 class SnippetForm(NamedTuple):
-    """A form of snippets.
+    """A kind of snippet, for one tool.
 
     Attributes:
         kind: the kind of artifact that the form can express.

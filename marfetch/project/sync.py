@@ -38,7 +38,7 @@ class SyncedFile:
     """A file of an item, or the directory that its archive was unpacked into.
 
     Attributes:
-        is_directory: whether it is such a directory.
+        is_directory: whether this is the directory of an unpacked archive.
         is_written: whether this run wrote it; False if it was there already.
     """
 
@@ -56,7 +56,7 @@ class Synced:
         reference: the pinned reference; if the item was not resolved, the reference in the project file.
         files: the files on disk; in a dry run, the files that would be written.
         error: why the item drifted or failed; None if it did neither.
-        made: the directories around the files that were not there before.
+        made: the directories that were created for the files.
     """
 
     name: str

@@ -1,1 +1,1 @@
-"""Run a command and record what it asks of MAR, or answer it from a recording, without a network."""
+"""Run a command and record its requests to MAR, or answer its requests from a recording, without a network."""

@@ -16,7 +16,7 @@ from ..serve.routing import RegistryApp
 from .seen import Observations
 
 _ABSENCES: Final[dict[str, Absence]] = {"repository-not-found": "NAME_UNKNOWN", "blob-not-found": "BLOB_UNKNOWN"}
-"""Error code → what is missing. Every other code stands for a manifest."""
+"""Error code of marfetch → code in the 404. Every other error means a missing manifest."""
 
 
 class Answers(RegistryApp):
@@ -24,7 +24,7 @@ class Answers(RegistryApp):
 
     Attributes:
         recording: the answers.
-        seen: what was asked.
+        seen: the requests so far.
     """
 
     def __init__(self, recording: Recording, seen: Observations) -> None:
@@ -40,16 +40,16 @@ class Answers(RegistryApp):
         self.seen.asked += 1
         refusal = super().refuse(scope)
         if refusal is not None:
-            self.seen.refuse(self.named(scope), "the registry is read-only, and takes only plain requests")
+            self.seen.refuse(self.named(scope), "the registry is read-only, and takes only requests with a clear path and host")
         return refusal
 
     def named(self, scope: Scope) -> str:
-        """Return a request in words, without its query: it may contain secrets. GET and HEAD are the same question."""
+        """Return the method and URL of a request, without the query, which may contain secrets. HEAD counts as GET."""
         method = scope["method"] if scope["method"] != "HEAD" else "GET"
         return f"{method} {self.recording.endpoint.registry.origin}{scope['path']}"
 
     async def other(self, scope: Scope) -> ASGIApp:
-        self.seen.refuse(self.named(scope), "only the API of the registry is answered")
+        self.seen.refuse(self.named(scope), "only requests to the registry API are answered")
         return await super().other(scope)
 
     async def answered(self, answer: Callable[[Scope], Awaitable[ASGIApp]], scope: Scope) -> ASGIApp:
@@ -88,7 +88,7 @@ class Answers(RegistryApp):
         return no_blob(name, last) if what == "BLOB_UNKNOWN" else no_manifest(name, last)
 
     async def _data(self, scope: Scope) -> ASGIApp:
-        """Answer for a data host. Only what the registry was asked for before is there."""
+        """Answer for a data host. It has only the blobs that were requested from the registry before."""
         digest = data_digest(scope["path"])
         holders = {name for name, one in self.recording.repositories.items() if digest in one.blobs}
         if digest is None or not holders:
@@ -97,12 +97,12 @@ class Answers(RegistryApp):
 
 
 def absence(error: NotFoundError) -> Absence:
-    """Return what an error says is missing."""
+    """Return the code in the 404 for an error."""
     return _ABSENCES.get(error.code, "MANIFEST_UNKNOWN")
 
 
 def digest_of(text: str) -> Digest | None:
-    """Return a digest; None if the text is not one."""
+    """Parse a digest; return None if the text is not a digest."""
     try:
         return Digest.parse(text)
     except Error:

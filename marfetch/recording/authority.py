@@ -1,7 +1,7 @@
 """A throw-away certificate authority, so that a proxy can answer in the names of an endpoint's hosts for one command.
 
 Its keys exist only in the memory of this process. Its certificates are valid for the hosts of the endpoint only (RFC 5280, 4.2.1.10), so
-that a program that trusts it longer than it should trusts nothing else.
+that a program that keeps trusting it cannot be deceived about other hosts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ..reference import Host
 
 _LIFE: Final = timedelta(days=30)
 _BEFORE: Final = timedelta(days=1)
-"""How far the start of the validity lies in the past, for a child with another clock."""
+"""How far in the past the validity starts, because the clock of the command may be behind."""
 
 
 class ThrowAwayAuthority:
@@ -50,7 +50,7 @@ class ThrowAwayAuthority:
         self.pem = builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
     def context(self, host: Host) -> ssl.SSLContext:
-        """Return the TLS context of a server with the name of a host. The first call makes its certificate."""
+        """Return the TLS context of a server that answers for a host. The first call for a host creates its certificate."""
         name = host.name.strip("[]")
         if name not in self._contexts:
             subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])
@@ -107,7 +107,7 @@ def _server_context(certificate: bytes, key: bytes) -> ssl.SSLContext:
 
 
 def _piped(stack: ExitStack, texts: Sequence[bytes]) -> list[str]:
-    """Return a path for each text, through a pipe: `ssl` reads keys from paths only, and a key must not be written to a disk."""
+    """Return the path of a pipe for each text. `ssl` reads keys only from paths, and a key must not be written to disk."""
     paths = []
     for text in texts:
         reading, writing = os.pipe()

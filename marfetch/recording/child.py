@@ -17,7 +17,7 @@ _CERTIFICATES: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
 _END_TIME: Final = 10.0
 """Seconds that the command has to end after a signal, before it is killed."""
 _INTERRUPT_TIME: Final = 1.0
-"""Seconds after Ctrl-C before it is passed on. A terminal sends it to the command too, which must not get it twice."""
+"""Seconds after SIGINT until it is passed on. For Ctrl-C, a terminal sends it to the command too, which must not get it twice."""
 _OTHERS: Final = [number for name in ("SIGINT", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
 """Signals that end a command unless they are ignored. Windows has no SIGHUP."""
 NOT_FOUND: Final = 127
@@ -52,26 +52,26 @@ class ChildProcess:
     def __enter__(self) -> Self:
         """Start the command."""
         if threading.current_thread() is threading.main_thread():
-            # Keep ignoring signals that this process was told to ignore, as by `nohup`.
+            # Keep ignoring signals that this process already ignores, for example because of `nohup`.
             others = [one for one in _OTHERS if signal.getsignal(one) is not signal.SIG_IGN]
             self._before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, *others)}
         try:
             self._process = subprocess.Popen(self._command, env=dict(self._variables))  # noqa: S603 - what the user typed
         except (FileNotFoundError, NotADirectoryError):
-            self.problem = f"`{self._command[0]}` is not a program that can be found"
+            self.problem = f"`{self._command[0]}` is not on PATH or does not exist"
         except (OSError, ValueError) as error:
             self.problem = f"`{self._command[0]}` cannot be run: {(getattr(error, 'strerror', None) or str(error)).lower()}"
             self._code = NOT_EXECUTABLE
         except BaseException:
             self._restore()
             raise
-        if self._signal is not None:  # it came before there was a process to pass it on to
+        if self._signal is not None:  # the signal came before the command was started
             self._pass_on(self._signal)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         process = self._process
-        if process is not None and process.returncode is None:  # the time limit of this process, or it cannot serve
+        if process is not None and process.returncode is None:  # the timeout has passed, or the proxy has failed
             process.terminate()
             with suppress(subprocess.TimeoutExpired):
                 process.wait(_END_TIME)
@@ -87,7 +87,7 @@ class ChildProcess:
         return self._signal is not None
 
     def wait(self) -> int:
-        """Return the exit code of the command: 127 for an unknown program, 128 and the number of the signal that ended it."""
+        """Return the exit code of the command: 127 for an unknown program, 128 plus the number of the signal that ended it."""
         if self._process is None:
             return self._code
         code = self._process.wait()
@@ -107,7 +107,7 @@ class ChildProcess:
             self._pass_on(number)
 
     def _pass_on(self, number: int) -> None:
-        assert self._process is not None, "there is a process to pass it on to"
+        assert self._process is not None, "the command was started"
         process = self._process
 
         def send() -> None:
@@ -122,7 +122,7 @@ class ChildProcess:
 
 
 def _is_foreground() -> bool:
-    """Return whether a terminal sends Ctrl-C to this process and the command alike."""
+    """Return whether a terminal sends Ctrl-C to both this process and the command."""
     if not hasattr(os, "tcgetpgrp"):
         return True  # Windows: a console sends it to all, and no program can send it to one
     with suppress(OSError, ValueError, AttributeError):

@@ -1,4 +1,4 @@
-"""Pass connections to other hosts through: by the caller's own proxy if there is one, else directly.
+"""Pass connections through to other hosts: through the caller's own proxy if there is one, otherwise directly.
 
 Tunnels are passed through byte by byte. A request for a plain http address is parsed and written again by h11, so that the next request of
 the same connection cannot reach the host of the first.
@@ -25,7 +25,7 @@ PIECE: Final = 64 << 10
 CONNECT_TIME: Final = 30.0
 """Maximum seconds to connect to another host or the caller's proxy."""
 IDLE_TIME: Final = 300.0
-"""Maximum seconds until the next request of a connection for plain http addresses."""
+"""Maximum seconds to wait for the next request on a connection for plain http addresses."""
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] ([0-9]{3})[ \r]")
 _HOP: Final = frozenset((b"connection", b"proxy-connection", b"proxy-authorization", b"keep-alive", b"te", b"upgrade", b"expect"))
 """Headers that are meant for the next hop only (RFC 9110, 7.6.1), and `Expect`, which is answered here."""
@@ -68,7 +68,7 @@ class Dialer:
             head = await asyncio.wait_for(streams.reader.readuntil(b"\r\n\r\n"), CONNECT_TIME)
             status = _STATUS.match(head)
             if status is None or not status[1].startswith(b"2"):
-                raise Unreachable(f"the proxy answered {status[1].decode() if status else 'something else than HTTP'}")
+                raise Unreachable(f"the proxy answered {status[1].decode() if status else 'something that is not HTTP'}")
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
             streams.writer.close()
             raise Unreachable(f"the proxy failed: {_reason(error)}") from error
@@ -92,7 +92,7 @@ class Dialer:
         return streams, address.url, authorization.partition(": ")[2].strip().encode()
 
     async def _open(self, address: Address) -> tuple[Streams, str | None]:
-        """Return a connection, and the header with credentials, possibly empty, if it leads to a proxy."""
+        """Return a connection, and the header with the proxy's credentials: empty if there are none, None if there is no proxy."""
         try:
             proxy = self._proxies.of(address)
         except Error as error:
@@ -144,7 +144,7 @@ async def pump(one: Streams, other: Streams) -> None:
 # -- plain http
 
 Allow: TypeAlias = Callable[[Address], tuple[int, str] | None]
-"""Decides about an address: None to pass the request through, or the status and text of the refusal."""
+"""Returns None if requests for an address are passed through, otherwise the status and text of the refusal."""
 
 
 async def relay(client: Streams, dialer: Dialer, allow: Allow, failed: Callable[[Address, str], None], most: int) -> None:
@@ -169,7 +169,7 @@ async def relay(client: Streams, dialer: Dialer, allow: Allow, failed: Callable[
 async def _relay_one(
     side: _Side, request: h11.Request, dialer: Dialer, allow: Allow, failed: Callable[[Address, str], None]
 ) -> tuple[int, str] | None:
-    """Pass one request through; return the status and text of a refusal."""
+    """Pass one request through. If it cannot be passed through, return the status and text of the response."""
     try:
         address = Address.parse(request.target.decode("ascii"))
     except (Error, UnicodeError):
@@ -207,7 +207,7 @@ async def _relay_one(
 
 
 async def _copy(one: _Side, other: _Side) -> None:
-    """Pass the body of a message through, and its end."""
+    """Pass the body of a message through, up to its end."""
     while isinstance(event := await one.event(), h11.Data):
         await other.send(h11.Data(data=bytes(event.data)))
     if not isinstance(event, h11.EndOfMessage):

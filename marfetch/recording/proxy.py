@@ -26,7 +26,7 @@ from .seen import Observations, names_endpoint
 _CONNECT: Final = re.compile(rb"CONNECT ([^ \x00-\x1f\x7f-\xff]{1,512}) HTTP/1\.[01]\r?\n")
 _END: Final = re.compile(rb"\r?\n\r?\n")
 _IDLE_TIME: Final = 300
-"""Seconds after which an idle connection to the endpoint is closed. Clients reuse a connection for longer than `serve` allows."""
+"""Seconds after which an idle connection to the endpoint is closed. `serve` closes connections earlier."""
 _POLL: Final = 0.02
 _HANDSHAKE_TIME: Final = 30.0
 _ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
@@ -40,7 +40,7 @@ class LoopbackProxy:
         data: the application that answers for the data hosts.
         allows: whether connections to another host are passed through.
         dialer: connects to other hosts.
-        seen: what the proxy saw.
+        seen: receives what the proxy observes.
 
     Attributes:
         started: whether it accepts connections.
@@ -93,7 +93,7 @@ class LoopbackProxy:
         task.add_done_callback(self._tasks.discard)
 
     def watch(self, transport: asyncio.BaseTransport, *, ends: bool = False) -> None:
-        """Note a connection that waits for its first request, to close it at the end."""
+        """Remember a connection that waits for its first request, so that it can be closed at the end. With `ends`, forget it."""
         (self._waiting.discard if ends else self._waiting.add)(transport)
 
     async def _handle(self, front: asyncio.Transport, head: bytes, rest: bytes) -> None:
@@ -121,7 +121,7 @@ class LoopbackProxy:
         is_registry = self._endpoint.is_registry(address)
         if is_registry or any(pattern.matches(address) for pattern in self._endpoint.data_hosts):
             if rest:
-                _refuse(front, 400, "a client waits for the answer to CONNECT")
+                _refuse(front, 400, "a client must wait for the answer to CONNECT")
                 return
             await self._answer(front, host, self._registry if is_registry else self._data)
             return
@@ -143,7 +143,7 @@ class LoopbackProxy:
         front.write(_ESTABLISHED)
         early = _Early()
         loop = asyncio.get_running_loop()
-        with suppress(OSError):  # a client that refuses the certificate ends the handshake, and says so itself
+        with suppress(OSError):  # a client that rejects the certificate ends the handshake, and reports that itself
             transport = await loop.start_tls(
                 front, early, context, server_side=True, ssl_handshake_timeout=_HANDSHAKE_TIME, ssl_shutdown_timeout=1.0
             )
@@ -158,7 +158,7 @@ class LoopbackProxy:
         """Count a connection to another host; return the refusal if it is not passed through."""
         name = str(address.host)
         if names_endpoint(self._endpoint, address.host):
-            self._seen.refuse(f"{address.scheme}://{name}", "the endpoint is answered over https and its own port only")
+            self._seen.refuse(f"{address.scheme}://{name}", "the endpoint is answered only over https, on its own port")
             return 403, f"`{name}` is answered over https, on port {self._endpoint.registry.host.port}"
         if not self._allows(address.host):
             self._seen.denied[name] += 1

@@ -1,4 +1,4 @@
-"""Record what a command asks of an endpoint, and answer it from a recording."""
+"""Record the requests of a command to an endpoint, and answer them from a recording."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 _BACKLOG: Final = 1024
 _SHOWN: Final = 5
-"""Number of missing requests that an error names."""
+"""Maximum number of missing requests that an error names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,22 +92,21 @@ class Ended:
 
 
 def record(client: Session, endpoint: Endpoint, command: Sequence[str], output: Path) -> Ended:
-    """Run a command, and write what it asked of an endpoint to an archive.
+    """Run a command, and write the content that it requests from an endpoint to an archive.
 
     Args:
         output: the path of the archive. It is written when the command has ended, whatever its exit code.
 
     Raises:
         InputError: `usage`: the trusted certificates cannot be read.
-        StorageError: `no-resources`, `file-unusable`, `disk-full`.
-        Error: none for a failed request: it is in the result.
+        StorageError: `no-resources`, `file-unusable`, `disk-full`. A failed request raises nothing: it is in the result.
     """
     seen, recording = Observations(), Recording(endpoint)
     with _Prepared(endpoint, client.options.ca_file) as prepared, ChildProcess(command, prepared.variables) as child:
         if child.problem is None:
             if not client.options.offline:
-                threads.started(lambda: client.connect(endpoint), "marfetch-connect")  # imports oras-py
-            from .upstream import Upstream  # late: a slow import, and the command starts meanwhile
+                threads.started(lambda: client.connect(endpoint), "marfetch-connect")  # importing oras-py is slow
+            from .upstream import Upstream  # late: a slow import, while the command is already running
 
             answers = Upstream(client, recording, seen)
             try:
@@ -131,7 +130,7 @@ def record(client: Session, endpoint: Endpoint, command: Sequence[str], output: 
 
 
 def replay(path: Path, command: Sequence[str], allowed: Sequence[str], ca_file: str | None, budget: Callable[[], None]) -> Ended:
-    """Run a command, and answer what it asks of the endpoint of a recording.
+    """Run a command, and answer its requests to the recorded endpoint from a recording.
 
     Args:
         path: the recording.
@@ -152,7 +151,7 @@ def replay(path: Path, command: Sequence[str], allowed: Sequence[str], ca_file: 
         allows = _allowing(endpoint, allowed)
         refuse_broken(found, check_bundle(found, budget=budget, reads_blobs=False))  # each blob is verified before it is first sent
         with _Prepared(endpoint, ca_file) as prepared, ChildProcess(command, prepared.variables) as child:
-            from .replayed import Replayed  # late: a slow import, and the command starts meanwhile
+            from .replayed import Replayed  # late: a slow import, while the command is already running
 
             with prepared.serving(Replayed(found, found.recording, seen), allows):
                 code = child.wait()
@@ -181,7 +180,7 @@ def _allowing(endpoint: Endpoint, allowed: Sequence[str]) -> Callable[[Host], bo
             raise InputError(
                 f"`--allow {text}` names a host of the endpoint `{endpoint.name}`, which is answered from the recording",
                 code="usage",
-                hint="remove this `--allow`, or record again to have newer answers",
+                hint="remove this `--allow`, or record again to get newer answers",
             )
         patterns.append(pattern)
 
@@ -223,10 +222,10 @@ class _Prepared:
 
     @contextmanager
     def serving(self, answers: Answers, allows: Callable[[Host], bool]) -> Iterator[None]:
-        """Answer for the duration of the context."""
-        from ..serve.server import Serving  # late: a slow import, and the command starts meanwhile
-        from .forward import Dialer  # late: see above
-        from .proxy import LoopbackProxy  # late: see above
+        """Answer requests for the duration of the context."""
+        from ..serve.server import Serving  # late: a slow import, while the command is already running
+        from .forward import Dialer  # late: a slow import
+        from .proxy import LoopbackProxy  # late: a slow import
 
         dialer = Dialer(lambda: TrustedCertificates(self._ca_file).context())
         registry, data = answers.app(), answers.data_app()

@@ -19,7 +19,7 @@ from .seen import Observations
 
 
 class Replayed(Answers):
-    """Answers from a recording. What was not recorded is a 404 that is named; a recorded 404 is just a 404.
+    """A registry that answers from a recording. A request that was not recorded gets a 404 and is reported. A recorded 404 is only sent.
 
     Args:
         found: the open archive of the recording.
@@ -84,7 +84,7 @@ class Replayed(Answers):
         return answer
 
     def _head(self, scope: Scope, digest: Digest, one: RecordedRepository) -> ASGIApp:
-        """Answer for a blob that the recording lacks. Of some, HEAD was recorded."""
+        """Answer for a blob that is not in the recording. For some of these blobs, HEAD was recorded."""
         if scope["method"] != "HEAD" or digest not in one.sizes:
             raise _missing()
         found = span(scope, digest, one.sizes[digest])
@@ -94,7 +94,7 @@ class Replayed(Answers):
         """Return the answers about a repository.
 
         Raises:
-            LockError: `not-recorded`: nothing was asked about it.
+            LockError: `not-recorded`: nothing about it was recorded.
             NotFoundError: it was not found when it was recorded.
         """
         one = self.recording.repositories.get(name)

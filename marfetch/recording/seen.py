@@ -11,18 +11,18 @@ from ..errors import Error, IntegrityError, PolicyError, StorageError
 from ..reference import Host
 
 MAX_MISSED: Final = 10_000
-"""Maximum number of requests that are named for each reason. Further ones are not named."""
+"""Maximum number of requests to remember in each list."""
 
 
 @dataclass(slots=True)
 class Observations:
-    """What a proxy saw. Only the event loop changes it; others read it when the loop has ended.
+    """What a proxy saw. Only the event loop changes it; other threads read it after the loop has ended.
 
     Attributes:
         asked: number of requests to the endpoint.
         missing: requests that a recording has no answer to, and other hosts that `replay` refused.
         refused: requests to the endpoint that are never answered, with the reason.
-        failures: request → why it could not be answered. A network failure is taken out when a later try succeeds.
+        failures: request → why it could not be answered. A network failure is removed when a later try succeeds.
         others: host → number of connections that were passed through.
         denied: host → number of connections that were refused.
         unreachable: hosts of `others` that could not be reached, with the reason.
@@ -37,17 +37,17 @@ class Observations:
     unreachable: dict[str, str] = field(default_factory=dict)
 
     def miss(self, what: str) -> None:
-        """Count a request that cannot be answered."""
+        """Count a request that the recording cannot answer, or a connection to a host that is not allowed."""
         if what in self.missing or len(self.missing) < MAX_MISSED:
             self.missing[what] += 1
 
     def refuse(self, what: str, reason: str) -> None:
-        """Name a request that is never answered."""
+        """Remember a request that is never answered."""
         if len(self.refused) < MAX_MISSED:
             self.refused.setdefault(what, reason)
 
     def fail(self, what: str, error: Error) -> None:
-        """Name a request that could not be answered. Wrong bytes stay named, whatever comes later."""
+        """Remember why a request could not be answered. A later failure does not replace an integrity error."""
         if not isinstance(self.failures.get(what), IntegrityError):
             self.failures[what] = error
 
@@ -67,8 +67,8 @@ class Observations:
 def names_endpoint(endpoint: Endpoint, host: Host) -> bool:
     """Return whether a host is the registry or a data host of an endpoint.
 
-    MAR serves nothing else under its names, so there any port counts. A registry of the user's own may share its name with another
-    server, so there a port is compared if it is given.
+    MAR serves nothing else under its names, so any port of its hosts counts. The user's own registry may share its name with another
+    server, so its port must match too, if `host` has a port.
     """
     own = [(endpoint.registry.host, False), *endpoint.data_hosts]
     for pattern, is_wildcard in own:

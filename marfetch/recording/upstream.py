@@ -1,7 +1,7 @@
 """Answer requests through marfetch's session, verified and cached, and record the answers.
 
-Each resource is asked for once per command, so that a recording has one answer for it. A blob above `WHOLE` is sent while it arrives: the
-response reads the file that the download writes, and its last piece waits until the digest of the whole blob is right.
+Each resource is requested once per command, so that a recording has one answer for it. A blob above `WHOLE` is sent during its download:
+the response reads the file that the download writes, and sends the last piece only after the whole blob was verified.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ from .seen import Observations
 WHOLE: Final = 1 << 20
 """Blobs up to this size, in bytes, are verified before the response starts."""
 _POLL: Final = 0.004
-"""Seconds between two looks at a file that a download is writing."""
+"""Seconds between two checks of a file that a download is writing."""
 _STOP_POLL: Final = 0.1
 _STOP_WAIT: Final = 1.0
-"""Seconds to wait for threads after a stop."""
+"""Seconds to wait for threads after requests were aborted."""
 _BLOB: Final = "application/octet-stream"
 
 T = TypeVar("T")
 
 
 class Upstream(Answers):
-    """Answers from a registry, and records the answers.
+    """A registry that gets its answers from another registry, and records them.
 
     Args:
         client: the session that asks the registry.
@@ -164,7 +164,7 @@ class Upstream(Answers):
         return self._client.connect(self.recording.endpoint).blob_size(reference, digest)
 
     async def _found(self, name: str, path: str, ask: Callable[[], T]) -> T:
-        """Return the answer to a request; record it if it is not found."""
+        """Return the answer to a request. If something is not found, record that."""
         with self._absences(name, path):
             return await self._once((name, path, ""), ask)
 
@@ -201,7 +201,7 @@ class Upstream(Answers):
     def _call(self, ask: Callable[[], T]) -> T:
         try:
             return ask()
-        except Cancelled:  # the command has ended, so nobody waits for the answer
+        except Cancelled:  # the command has ended, so the answer is not needed
             raise InputError("the command has ended", code="usage") from None
 
     # -- blobs
@@ -343,7 +343,7 @@ class _Arriving:
             os.close(self._file)
 
     async def _send(self, send: Send, position: int, *, is_whole: bool) -> int:
-        """Send what is there of the next piece, and return the position after it. The last piece waits until the blob is verified."""
+        """Send the available part of the next piece, and return the position after it. The last piece waits for the verification."""
         end = self._found.end
         limit = end if is_whole else end - PIECE
         piece = read_at(self._file, min(PIECE, limit - position), position) if position < limit else b""

@@ -151,7 +151,7 @@ _SYSTEM: Final = (
     "/etc/ssl/ca-bundle.pem",  # SUSE
     "/etc/ssl/cert.pem",  # Alpine, macOS, BSD
 )
-"""Where systems keep their trusted certificates in one file."""
+"""Files in which systems keep their trusted certificates."""
 
 
 def trusted_pem(ca_file: str | None, variables: Mapping[str, str]) -> bytes:

@@ -135,7 +135,7 @@ class Pushing:
                 self._compare(self._send(upload, reference, headers, attempts, (201,), Sent("PUT", body)), descriptor, reference)
                 return
             except (RequestFailed, RemoteError) as trouble:
-                if start is not plain:  # such as a token that is not valid for the other repository
+                if start is not plain:  # the mount failed, for example because the token is not valid for the other repository
                     start = plain
                 elif isinstance(trouble, RequestFailed):
                     attempts.failed(trouble)

@@ -166,7 +166,7 @@ class Registry:
                 with self.asking(address, {}, attempts, RequestKind.BLOB, reference, expected=(200,), sent=Sent("HEAD")) as answer:
                     length = answer.headers.get("Content-Length", "")
                     if not (length.isascii() and length.isdigit()) or len(length) > 18:
-                        raise self._malformed(reference, answer, f"the size of the blob `{digest}` is not in it")
+                        raise self._malformed(reference, answer, f"it does not state the size of the blob `{digest}`")
                     return int(length)
             except RequestFailed as trouble:
                 attempts.failed(trouble)

@@ -31,7 +31,7 @@ def print_bump(
 
     Args:
         written: the files that were written.
-        is_check: whether nothing was to be written, so that the exit code tells whether anything is newer.
+        is_check: whether `--check` is set: nothing is written, and the exit code says whether there are newer versions.
         error: why the files could not be written.
         body: Markdown to print instead of the lines; None for the lines.
     """

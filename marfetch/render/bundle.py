@@ -269,7 +269,7 @@ def print_loaded(report: Report, path: Path, to: To, found: Sequence[Loaded], fo
 
     Args:
         path: the bundle or the project file.
-        following: tool → lines that clients of the registry need.
+        following: tool → lines for clients of the registry.
     """
     failed = [(one.reference, one.error) for one in found if one.error is not None]
     for one in found:

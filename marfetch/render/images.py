@@ -25,7 +25,7 @@ def print_images(report: Report, found: Sequence[ChartImages], form: str = "text
         report.text("\n".join(FORMATS[form](_Image.parse(image) for image in images)))
     for one in found:
         for path, reason in one.guessed.items():
-            report.warn(f"`{path}` of `{one.chart}` was searched line by line, since marfetch cannot evaluate it: {reason}")
+            report.warn(f"`{path}` of `{one.chart}` was searched line by line, because marfetch cannot evaluate it: {reason}")
     if not images and not any(one.unread for one in found):
         report.note("no chart names an image")
     unread = [(one.chart, path, error) for one in found for path, error in one.unread.items()]
@@ -43,7 +43,7 @@ def print_images(report: Report, found: Sequence[ChartImages], form: str = "text
 
 
 def print_overlays(report: Report, found: Sequence[Overlay], registry: str, *, is_strict: bool) -> int:
-    """Print a values file per chart; return 1 if the values do not express everything and that is asked for."""
+    """Print a values file per chart. Return 1 if `is_strict` is set and an image cannot be pointed at the registry."""
     for number, one in enumerate(found):
         values, left = one.relocation
         lines = [f"# values of {one.chart} for {registry}", *(f"# not set: {_sentence(image)}" for image in left)]
@@ -59,7 +59,7 @@ def print_overlays(report: Report, found: Sequence[Overlay], registry: str, *, i
 
 
 def _sentence(left: Left) -> str:
-    return f"{left.image or 'what it names'} ({left.where}): {left.reason}"
+    return f"{left.image or 'the images in it'} ({left.where}): {left.reason}"
 
 
 class _Image(NamedTuple):
@@ -82,7 +82,7 @@ class _Image(NamedTuple):
 
     @property
     def target(self) -> str:
-        """The repository and tag in another registry; without a tag, one that is made from the digest."""
+        """The repository and tag in another registry. Without a tag, a tag is made from the digest."""
         return f"{self.path}:{self.tag or self.digest.replace(':', '-')}"
 
     def __str__(self) -> str:

@@ -14,7 +14,7 @@ from ..text import counted, human_size
 from .report import SCHEMA, Report, error_json
 
 _NAMED: Final = 20
-"""Number of hosts or requests of one kind that are named on stderr. The summary has all."""
+"""Maximum number of hosts, and of requests of one kind, to name on stderr. The summary names all of them."""
 
 
 def print_ended(report: Report, ended: Ended, summary: Path | None) -> int:
@@ -43,7 +43,7 @@ def _print(report: Report, ended: Ended) -> int:
         report.warn(f"`{what}` was refused: {reason}")
     if not seen.asked:
         report.warn(
-            f"the command asked nothing of `{name}` through marfetch; it may ignore the proxy variables, or use a daemon such as Docker's"
+            f"the command made no request to `{name}` through marfetch; it may ignore the proxy variables, or use a daemon such as Docker's"
         )
     if ended.archive is not None:
         one = ended.archive

@@ -233,7 +233,7 @@ class Server(Protocol):
 
 
 class AcceptedConnections:
-    """Serves an application on connections that another server has accepted, for a client that may be slow.
+    """Serves an application on connections that another server has accepted. Slow clients are not disconnected.
 
     Args:
         idle: the time in seconds after which an idle connection is closed.

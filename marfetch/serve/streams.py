@@ -63,7 +63,7 @@ async def blob_response(scope: Scope, digest: Digest, extent: Extent, checked: V
     """Return the response to a request for a stored blob; None if the blob is corrupted. The response closes the blob.
 
     Args:
-        checked: verifies the blob before it is first sent; None to send it without that.
+        checked: verifies the blob before it is first sent; None to send it unverified.
     """
     answer: ASGIApp | None = None
     try:

@@ -226,7 +226,7 @@ def test_a_chart_that_cannot_be_read_is_an_error(mar: Registry, client: Client, 
 
 def test_what_is_no_chart_names_no_images(mar: Registry, client: Client, make: Make) -> None:
     mar.add_artifact("some/file", "1.0.0", ("a.txt", b"a"))
-    with pytest.raises(Error, match=r"`file` has `images`, but `.*some/file:1.0.0` is no Helm chart") as caught:
+    with pytest.raises(Error, match=r"`file` has `images`, but `.*some/file:1.0.0` is not a Helm chart") as caught:
         lock(client(), make("reference: some/file, images: true"))
     assert caught.value.exit_code == 2
 

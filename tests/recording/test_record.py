@@ -132,7 +132,7 @@ def test_the_exit_code_is_that_of_the_command(scene: Scene, command: list[str], 
 def test_a_command_that_asks_nothing_is_warned_of(scene: Scene) -> None:
     done = scene.record("true")
     assert done.returncode == 0
-    assert "warning: the command asked nothing of `mcr.microsoft.com`" in done.stderr
+    assert "warning: the command made no request to `mcr.microsoft.com`" in done.stderr
     assert done.stdout == ""
     assert scene.run("bundle", "verify", "x.tar").returncode == 0
 

@@ -34,7 +34,7 @@ class Meter:
             raise StepsExceededError("the templates of the chart need too many steps")
 
     def take(self, value: Any) -> Any:
-        """Count a value by its length, and return it."""
+        """Count the steps for a value, depending on its length, and return the value."""
         if isinstance(value, (str, list, dict)):
             if len(value) > MAX_TEXT_RESULT:
                 raise StepsExceededError(f"a value has more than {MAX_TEXT_RESULT} characters or items")
@@ -43,15 +43,15 @@ class Meter:
 
 
 class _JumpError(Exception):
-    """`break` or `continue`, on its way to the loop."""
+    """Raised by `break` or `continue`, and caught by the loop around it."""
 
 
 class Struct:
     """A value with methods and fields, as Go's structs have them: `.Capabilities`, `.Files`, the result of `semver`.
 
     Attributes:
-        members: the methods and fields; the member without a name is its text.
-        entries: what `range` lists; None: it is no map.
+        members: the methods and fields; the member with an empty name is the text of the value.
+        entries: the entries that `range` goes through; None if the value is not a map.
     """
 
     def __init__(self, members: Mapping[str, Any], entries: dict[str, Any] | None = None) -> None:
@@ -276,11 +276,11 @@ class Evaluator:
 
 
 def _field(value: Any, name: str) -> Any:
-    """Return a field. As a value may be missing that the user has to set, a field of nothing is nothing, and no error as in Go."""
+    """Return a field. A field of a missing value is missing too, while Go reports an error: the user may still have to set the value."""
     if isinstance(value, dict):
         return value.get(name)
     if isinstance(value, Struct):
         return value.members.get(name)
     if value is None:
         return None
-    raise TemplateError(f"a value that is no object has no field `{name[:100]}`")
+    raise TemplateError(f"a value that is not an object has no field `{name[:100]}`")

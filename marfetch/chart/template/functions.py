@@ -22,7 +22,7 @@ _KINDS: Final = {bool: "bool", int: "int", float: "float64", str: "string", Mark
 
 
 def functions(meter: Meter, formatter: Formatter) -> Functions:
-    """Return the functions of templates by name. None of them reads a file, the clock, the environment or a source of chance."""
+    """Return the functions of templates by name. None of them reads a file, the clock, the environment or a source of randomness."""
     values = _Values(meter, formatter)
     own: dict[str, Callable[..., Any]] = {
         name.removeprefix("go_"): getattr(values, name) for name in dir(_Values) if not name.startswith("_")
@@ -36,7 +36,7 @@ def kind_of_value(value: Any) -> str:
 
 
 def to_number(value: Any) -> float:
-    """Return a value as a number; 0 if it is none (github.com/spf13/cast)."""
+    """Return a value as a number; 0 if it is not a number (github.com/spf13/cast)."""
     if isinstance(value, (int, float)):
         return value
     try:
@@ -52,7 +52,7 @@ def to_int(value: Any) -> int:
 
 
 class _Values:
-    """One method per function; a leading `go_` is dropped."""
+    """Each public method is a template function. A prefix `go_` of the method is not part of the function's name."""
 
     def __init__(self, meter: Meter, formatter: Formatter) -> None:
         self._meter = meter
@@ -111,13 +111,13 @@ class _Values:
         return yes if choice else no
 
     def required(self, _message: str, value: Any) -> Any:
-        return value  # Helm fails where it is missing; the images that do not depend on it are wanted all the same
+        return value  # Helm fails if the value is missing. Go on, to find the images that do not depend on it.
 
     def fail(self, *_message: Any) -> str:
         return ""
 
     def lookup(self, *_what: Any) -> dict[str, Any]:
-        return {}  # as `helm template` without a cluster
+        return {}  # `helm template` without a cluster finds nothing either
 
     # -- kinds and conversions
 
@@ -300,7 +300,7 @@ class _Values:
         return [self.deepCopy(inner) for inner in value] if isinstance(value, list) else value
 
     def merge(self, target: Any, *others: Any) -> Any:
-        """Add what is missing. As in Sprig, an empty value counts as missing."""
+        """Add the keys that the target lacks. As in Sprig, an empty value counts as missing."""
         for other in others:
             self._merge(target, other or {}, overwrites=False)
         return target
@@ -426,7 +426,7 @@ def _flat(names: Any) -> list[Any]:
 
 
 def _marked_again(value: Any, path: tuple[Any, ...], marks: dict[Any, Any], text: str) -> Any:
-    """Give the texts in a parsed YAML document the spans of the text that they were parsed from."""
+    """Return a parsed YAML document whose texts have the spans of the text that the document was parsed from."""
     if isinstance(value, dict):
         return {key: _marked_again(inner, (*path, key), marks, text) for key, inner in value.items()}
     if isinstance(value, list):

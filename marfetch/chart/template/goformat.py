@@ -26,7 +26,7 @@ _ESCAPED: Final = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff]| \
 
 
 def number_text(value: float, *, is_whole: bool = False) -> str:
-    """Format a number as Go's `%v` does: the shortest form, with an exponent below -4 and from 6 digits before the point on.
+    """Format a number as Go's `%v` does: the shortest form, with an exponent if it is below -4 or above 5.
 
     Args:
         is_whole: write whole numbers of up to 20 digits without an exponent, as JSON and YAML do.
@@ -131,7 +131,7 @@ class Formatter:
         return concat(parts[:-1])  # without the last line break
 
     def _yaml(self, value: Any, indent: int, write: Callable[[str], None]) -> None:
-        """Write a block: every line of it ends with a line break, and the first one is indented by the caller."""
+        """Write a value as a YAML block. The caller has indented the first line. Every line ends with a line break."""
         self._meter.spend()
         if isinstance(value, dict) and value:
             for number, key in enumerate(sorted(value)):

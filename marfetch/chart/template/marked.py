@@ -1,4 +1,4 @@
-"""RawText that knows which values it was made from, so that an image in a manifest leads back to `values.yaml:image.repository`."""
+"""Text that knows which values it was made from, so that an image in a manifest leads back to `values.yaml:image.repository`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def spans_of(text: object) -> tuple[SourceSpan, ...]:
 
 
 def from_value(text: str, origin: str) -> str:
-    """Return the text of a value."""
+    """Return the text of a value, marked with its origin."""
     return marked(text, [SourceSpan(0, len(text), origin, True, 0)])
 
 
@@ -82,7 +82,7 @@ def cut(text: str, start: int, end: int | None = None) -> str:
 
 
 def changed(text: str, *sources: object) -> str:
-    """Return a text that was computed from others: as a whole it comes from all their origins."""
+    """Return a text that was computed from other texts. The whole text is marked with all their origins."""
     origins = {(span.origin, span.is_value): span for source in sources for span in spans_of(source)}
     return marked(text, (SourceSpan(0, len(text), origin, is_value) for origin, is_value in origins)) if origins else text
 

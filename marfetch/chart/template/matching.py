@@ -18,12 +18,12 @@ MAX_PATTERN: Final = 500
 MAX_PROGRAM: Final = 2_000
 """Maximum number of instructions of a regular expression; counted repetitions multiply them."""
 MAX_WORK: Final = 4_000_000
-"""Maximum of length of the text times instructions."""
+"""Maximum product of the length of the text and the number of instructions."""
 _MAX_COUNT: Final = 1_000
 """Maximum count of a repetition, as in RE2."""
 
 Match = list[tuple[int, int]]
-"""Start and end of the match, then of each group; a group that took no part is empty at 0."""
+"""Start and end of the match, then of each group; `(0, 0)` for a group that did not take part."""
 
 
 class _Step(NamedTuple):
@@ -31,9 +31,9 @@ class _Step(NamedTuple):
 
     Attributes:
         kind: `char`, `split`, `jump`, `save`, `assert` or `match`.
-        target: of `jump`, and of `split` first; of `save`, the number of the slot.
-        other: of `split`, second.
-        test: of `char`, which characters it takes; of `assert`, which position.
+        target: for `jump`, the next instruction; for `split`, the preferred one; for `save`, the number of the slot.
+        other: for `split`, the second instruction.
+        test: for `char`, the characters that match; for `assert`, the position that matches.
     """
 
     kind: str
@@ -99,7 +99,7 @@ def _follow(
     threads: list[tuple[int, tuple[int, ...]]],
     seen: set[int],
 ) -> None:
-    """Add the instructions that take a character, or end, and that can be reached from one; the preferred ones first."""
+    """Add the instructions that are reachable from one and take a character or end the match. Preferred ones come first."""
     waiting = [(number, slots)]
     while waiting:
         number, slots = waiting.pop()
@@ -140,7 +140,7 @@ _ATOM: Final = re.compile(r"\\[pP]\{?\w+\}?|\\x\{[0-9a-fA-F]+\}|\\x[0-9a-fA-F]{2
 _COUNT: Final = re.compile(r"([*+?]|\{(\d+)(?:(,)(\d*))?\})(\??)")
 _GROUP: Final = re.compile(r"\(\?([imsU]*)(?:-[imsU]+)?(:|\))|\(\?P?<\w+>|\((?!\?)")
 _CLASS_SIGN: Final = re.compile(r"(?<!^)(?<!\\)\[|([-&~|])(?=\1)")
-"""What is special in a class of Python, but not of Go: a second `[`, and doubled signs."""
+"""Text with a special meaning in Python's character classes but not in Go's: a second `[`, and doubled signs."""
 _CLASSES: Final = {"alnum": "a-zA-Z0-9", "alpha": "a-zA-Z", "digit": "0-9", "lower": "a-z", "upper": "A-Z", "space": r"\s", "word": r"\w"}
 
 

@@ -147,7 +147,7 @@ class Parser:
         path: the file, for the spans of lines that name images; empty: the text has its own spans.
 
     Attributes:
-        defined: the templates that it defines, by name.
+        defined: the templates that the text defines, by name.
     """
 
     def __init__(self, text: str, path: str = "") -> None:

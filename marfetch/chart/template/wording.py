@@ -1,4 +1,4 @@
-"""The functions of templates that work with texts. Texts keep the marks of the values that they are made from."""
+"""The template functions that work with texts. Results keep the marks of the values that they are made from."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def functions(formatter: Formatter) -> Functions:
 
 
 class _Wording:
-    """One method per function; a leading `go_` is dropped."""
+    """Each public method is a template function. A prefix `go_` of the method is not part of the function's name."""
 
     def __init__(self, formatter: Formatter) -> None:
         self._formatter = formatter
@@ -285,7 +285,7 @@ class _Wording:
     def regexQuoteMeta(self, text: str) -> str:
         return re.escape(text)
 
-    # -- what would differ from one run to the next: always the same
+    # -- random values and the time: always the same here
 
     def now(self) -> str:
         return "2006-01-02T15:04:05Z"

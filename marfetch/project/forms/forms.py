@@ -198,7 +198,7 @@ def objects(part: Document) -> list[Node]:
 
 
 def _unparsed(part: Document, search: LineSearch, check: Callable[[], None]) -> Iterator[Found]:
-    """LineSearch a document line by line. This search cannot find a version that is on another line than its reference."""
+    """Search a document line by line. This search cannot find a version that is on another line than its reference."""
     if any(host in part.text.lower() for host in OFFICIAL_HOSTS):
         yield LeftOut(part.line, f"{part.error}; {quotes_hint(part.text, part.error) or 'it is searched line by line'}")
     rows = part.text.split("\n")

@@ -255,7 +255,7 @@ def _option(command: _Command, text: str, start: int, end: int) -> Span | None:
 
 
 def _without_host(text: str, start: int, end: int) -> Iterator[re.Match[str]]:
-    """Yield the arguments of marfetch that are references without a host, as groups 1 of matches."""
+    """Yield the arguments of marfetch that are references without a host, as group 1 of each match."""
     command = _MARFETCH.search(text, start, end)
     if command is None:
         return

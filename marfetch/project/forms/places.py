@@ -89,7 +89,7 @@ class Place:
         digest: the position of the digest in the file, if there is one.
         tag: the position of the tag in the reference, if there is a tag besides a separate version.
         problem: why no version could be read; None if there is no problem.
-        fixed: why the version must not be changed; None if it may.
+        fixed: why the version must not be changed; None if it may be changed.
         is_chart: whether the context shows that the artifact is a chart.
         is_tag: whether the version is written as a tag, with `_` for `+`.
         takes_digest: whether `@sha256:…` may follow the version.
@@ -294,7 +294,7 @@ class Node:
             yield self._child(value, key)
 
     def folded(self) -> set[int]:
-        """Return the lines of the texts in this document that YAML joins with the next line. An empty line ends what is joined."""
+        """Return the lines of the texts in this document that YAML joins with the next line. An empty line ends such a text."""
         found: set[int] = set()
         for mark in self._marks.values():
             raw = self._file.text[self._first[0] + mark.start : self._first[0] + mark.end] if mark.text is not None else ""
