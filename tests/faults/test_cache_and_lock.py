@@ -350,7 +350,7 @@ EDITS: dict[str, tuple[Edit, int, str, str]] = {
     "a file name that leads elsewhere": (replaced(b'"first.bin"', b'"../../outside/kept.txt"'), 5, "lock-edited", ", line 6:"),
     "a key that is none": (entries(lambda found: found[1].update(post="rm -rf /")), 5, "lock-malformed", "`post`"),
     "a key of the file that is none": (replaced(b'"schema": 1', b'"schema": 1, "run": "x"'), 5, "lock-malformed", "`run`"),
-    "a newer form": (replaced(b'"schema": 1', b'"schema": 2'), 8, "lock-newer", "newer format (2)"),
+    "a newer form": (replaced(b'"schema": 1', b'"schema": 3'), 8, "lock-newer", "newer format (3)"),
     "true for a size": (entries(lambda found: found[0].update(size=True)), 5, "lock-malformed", "`size`"),
     "a negative size": (entries(lambda found: found[0].update(size=-1)), 5, "lock-malformed", "size"),
     "markers of a merge": (lambda data: b"<<<<<<< HEAD\n" + data + b"=======\n>>>>>>> theirs\n", 5, "lock-malformed", ", line 1 is malformed: it contains merge conflict markers"),
