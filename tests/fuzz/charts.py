@@ -64,7 +64,7 @@ TARGETS = (
         _images,
         lambda: CHARTS,
         (),
-        ("chart.images.find_images", "chart.rendering.render", "chart.relocation.relocate"),
+        ("chart.images.find_images", "chart.rendering.render", "chart.relocation.relocate", "chart.template.syntax.Parser.parse"),
         runs=300,
     ),
     Target("manifests", _manifests, lambda: CHARTS, (), ("chart.manifests.images_in",), runs=500),
