@@ -272,7 +272,7 @@ def program() -> None:
     import os
 
     gc.set_threshold(50_000, 20, 20)  # most objects are created at start and never freed, so collect rarely
-    if os.environ.get("TF_BUILD") or os.environ.get("GITHUB_ACTIONS"):  # checked here too, to load `report` only in CI
+    if os.environ.get("TF_BUILD") or os.environ.get("GITHUB_ACTIONS"):  # check this before the import, because only CI jobs need `report`
         from .render.report import guard_output
 
         guard_output()

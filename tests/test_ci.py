@@ -1,4 +1,4 @@
-"""The building blocks for CI: their steps are run in the shell that the runner uses, and the examples fit them."""
+"""The building blocks for CI: the tests run their steps in the shell that the runner uses, and check the examples."""
 
 from __future__ import annotations
 

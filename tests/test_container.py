@@ -1,4 +1,4 @@
-"""`ci/Containerfile`: not root, nothing from the network but packages by hash, and everything that it copies is there.
+"""`ci/Containerfile`: it does not run as root, installs packages only by hash, and copies only files that exist.
 
 The image is not built here: no base image can be reached.
 """

@@ -21,7 +21,7 @@ def run(*line: object, **environment: str) -> str:
     variables = {
         name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "TMPDIR") or name.startswith(("PIP_", "UV_"))
     }
-    variables |= {"UV_SYSTEM_CERTS": "1", "UV_NATIVE_TLS": "1"}  # as pip: what the system trusts
+    variables |= {"UV_SYSTEM_CERTS": "1", "UV_NATIVE_TLS": "1"}  # trust the certificates of the system, as pip does
     words = [str(word) for word in line]
     done = subprocess.run(words, env={**variables, **environment}, cwd="/", capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, f"{words}\n{done.stdout}{done.stderr}"

@@ -1,4 +1,4 @@
-"""marfetch runs where parts of POSIX are missing, and refuses what only other systems would misunderstand."""
+"""marfetch runs on systems that lack parts of POSIX, and refuses names that another system would misunderstand."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .world.paths import ROOT
 @pytest.mark.slow
 @pytest.mark.parametrize("words", [["-m", "marfetch"], ["-m", "tests.world.elsewhere"]], ids=["here", "without what Windows lacks"])
 def test_each_main_command_runs(words: list[str], tmp_path: Path) -> None:
-    """What CI runs on Windows and macOS too."""
+    """Run the commands that CI also runs on Windows and macOS."""
     line = [sys.executable, str(ROOT / "ci" / "smoke.py"), sys.executable, *words]
     environment = surroundings(TMPDIR=str(tmp_path))
     done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=110, check=False)
@@ -68,7 +68,7 @@ def test_each_use_of_a_call_that_windows_lacks_is_a_known_one_with_a_second_way(
 
 @pytest.fixture
 def by_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Directories as on a system that cannot open them."""
+    """Simulate a system that cannot open directories."""
     for module in (files, directory):
         monkeypatch.setattr(module, "BY_DESCRIPTOR", False)
 

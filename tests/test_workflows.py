@@ -99,7 +99,7 @@ def test_nothing_foreign_gets_into_a_script_or_a_checkout(path: Path) -> None:
         assert "${{" not in step.get("run", ""), step
         if step.get("uses", "").startswith("actions/checkout@"):
             assert step["with"]["persist-credentials"] == "false"
-    # No secret but the token of the run and the key of the plugin, each handed to the commands of one step.
+    # The only secrets are the token of the run and the key of the plugin. Each is passed to the commands of one step.
     is_release = path.name == "release.yml"
     assert re.findall(r"secrets\.\w+", path.read_text()) == (["secrets.MARFETCH_SIGNING_KEY"] if is_release else [])
     assert path.read_text().count("github.token") == (2 if is_release else 0)

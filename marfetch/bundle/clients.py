@@ -14,7 +14,7 @@ from .targets import Loaded, To
 _TRUSTED_BY_BICEP: Final = ("*.azurecr.io", "*.azurecr.cn", "*.azurecr.us", "mcr.microsoft.com", "mcr.azure.cn", "ghcr.io")
 """Registries from which the Bicep CLI restores modules without `BICEP_TRUSTED_REGISTRIES`, since version 0.43.1 (Azure/bicep#19395)."""
 _MODULES: Final = "bicep"
-"""The path on MAR of the Bicep modules that `br/public:` stands for."""
+"""The path on MAR of the Bicep modules that `br/public:` names."""
 
 
 def client_lines(to: To, loaded: Sequence[Loaded]) -> dict[str, list[str]]:

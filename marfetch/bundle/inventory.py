@@ -162,7 +162,7 @@ def _images(contents: Contents, *, is_checked: bool, most: int | None) -> _Image
     def images(manifest: Manifest) -> _SearchedChart:
         digest = manifest.descriptor.digest
         if digest not in known and most is not None and len(known) >= most:
-            return _SearchedChart(FoundImages((), {str(digest): f"beyond the limit of {counted(most, 'chart')}"}))
+            return _SearchedChart(FoundImages((), {str(digest): f"not searched: the limit is {counted(most, 'chart')}"}))
         if digest not in known:
             known[digest] = _images_of(contents.store, manifest, is_checked=is_checked)
         named.add(len(known[digest].images.images) + len(known[digest].images.unread))

@@ -118,7 +118,7 @@ def _directory(option: str | None, environment: Mapping[str, str]) -> str:
 
 
 def endpoint_host(text: str) -> str | None:
-    """Return the host of an endpoint as in the names of the cache, or None if the text is not an endpoint."""
+    """Return the host of an endpoint, in the form that names in the cache have; None if the text is not an endpoint."""
     match = _ENDPOINT.fullmatch(text.lower())
     if match is None:
         return _OFFICIAL.get(text)

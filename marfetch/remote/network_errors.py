@@ -61,7 +61,7 @@ def trouble(error: Exception, address: Address, *, reused: bool, proxy: Proxy | 
         return RequestFailed(
             RemoteError(f"`{host}` cannot be reached: {reason}", code="unreachable", hint=hint, url=url, host=host), tries=2
         )
-    if isinstance(error, ConnectTimeoutError):  # NewConnectionError is a subclass
+    if isinstance(error, ConnectTimeoutError):  # also for NewConnectionError, a subclass that has no timeout
         reason = words(error) if isinstance(error, NewConnectionError) else f"no connection within {limits.CONNECT_TIME:.0f} s"
         failure = RemoteError(f"`{host}` cannot be reached: {reason}", code="unreachable", hint=_FIREWALL_HINT, url=url, host=host)
         return RequestFailed(failure, tries=limits.TRIES)

@@ -212,7 +212,7 @@ class PlainProgress(_Display):
         if self.now() < self._next:
             return
         with self.lock:
-            if self.now() < self._next:  # another thread was first
+            if self.now() < self._next:  # another thread has just printed the line
                 return
             self._next = self.now() + PLAIN_INTERVAL
         text = _plain(self._view())

@@ -1,4 +1,4 @@
-"""What an agent gets is bounded, clean, and an error that says what to do."""
+"""Results for an agent are bounded and have no control characters, and errors say what to do."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ Talk = Callable[[Callable[[Client], Awaitable[Any]]], Any]
 
 @pytest.fixture
 def talk(mar: Registry, tmp_path: Path) -> Talk:
-    """`talk(does)`: the result of a conversation with the server."""
+    """`talk(does)` returns the result of a conversation with the server."""
 
     def run(does: Callable[[Client], Awaitable[Any]]) -> Any:
         command, *words = line("mcp")

@@ -1,4 +1,4 @@
-"""Charts that name images in the ways that real ones do, for `bundle overlay`."""
+"""Charts that name images as real charts do, for `bundle overlay`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Case:
 
     Attributes:
         files: without `Chart.yaml` unless it has dependencies.
-        moved: image → where it lies afterwards, with `NEW` for the registry.
-        left: the images that are not expressed.
-        asked: image → target, if it is more than `moved`.
+        moved: image → its reference afterwards, with `NEW` for the registry.
+        left: the images that the values cannot move.
+        asked: image → target, if other targets than those in `moved` are requested.
     """
 
     name: str

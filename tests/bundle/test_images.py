@@ -1,4 +1,4 @@
-"""Images of charts in bundles: original bytes, the wanted platforms, and digests that stay the same on the far side."""
+"""Images of charts in bundles: original bytes, the wanted platforms, and digests that stay the same in the isolated network."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_two_locked_digests_of_one_tag_are_refused(mar: Registry, client: Client
     add_naming_chart(mar, f"{mar.host}/{WEB}:2.1", repository="charts/bar")
     lock(client(), make(ITEM))
     add_multi(mar, salt="new")
-    # Offline, no tag is asked for.
+    # Offline, no tag is requested.
     old = make(ITEM).lock_path.read_bytes()
     project = make("reference: charts/bar, images: true")
     lock(client(), project)

@@ -88,7 +88,7 @@ def test_a_values_file_per_chart(bundle: str, tmp_path: Path, capfd: pytest.Capt
         (["--registry", "https://new.example"], 2),
     ],
 )
-def test_what_it_refuses(bundle: str, arguments: list[str], code: int) -> None:
+def test_invalid_arguments_of_overlay_are_refused(bundle: str, arguments: list[str], code: int) -> None:
     from marfetch.__main__ import main
 
     assert main(["bundle", "overlay", "b.tar", *arguments]) == code

@@ -42,7 +42,7 @@ def document(path: Path) -> dict[str, Any]:
     with opened(path) as found:
         text = sbom(found, lambda: None)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of jsonschema, about formats
+        warnings.simplefilter("ignore")  # jsonschema warns about formats
         assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     parsed: dict[str, Any] = json.loads(text)
     return parsed
@@ -159,7 +159,7 @@ def test_carried_images_are_components_with_the_digest_that_is_carried(
     assert {"ref": chart["bom-ref"], "dependsOn": [image["bom-ref"]]} in found["dependencies"]
 
 
-def test_a_broken_bundle_has_no_bill(client: Client, tmp_path: Path) -> None:
+def test_a_broken_bundle_has_no_sbom(client: Client, tmp_path: Path) -> None:
     path = bundle_of(client, tmp_path)
     raw = path.read_bytes()
     path.write_bytes(raw.replace(b"Chart.yaml", b"Chart.yalm") if b"Chart.yaml" in raw else raw[:-2048])

@@ -283,6 +283,6 @@ def test_charts_beyond_the_limit_are_not_searched_and_say_so(recipe: Layout) -> 
     found = bundle_items(contents, None, with_images=True, max_searched=1)
     unread = [item.unread for item in found if item.kind == "chart"]
     assert unread[0] == {}
-    assert all(list(one.values()) == ["beyond the limit of 1 chart"] for one in unread[1:])
+    assert all(list(one.values()) == ["not searched: the limit is 1 chart"] for one in unread[1:])
     page = served_page(found, "127.0.0.1:5000", TODAY).decode()
     assert "may name more images" in page

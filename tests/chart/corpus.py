@@ -1,4 +1,4 @@
-"""Reads `corpus.txt`: charts in the ways in which real ones name images, each with the images that `helm template` renders."""
+"""Reads `corpus.txt`: charts that name images as real charts do, each with the images that `helm template` renders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The search for images against what the real `helm template` renders, on charts that follow real ones."""
+"""The search for images finds what the real `helm template` renders, on charts that follow real ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .corpus import Example, examples
 EXAMPLES = examples()
 
 
-def test_there_are_enough() -> None:
+def test_the_corpus_has_enough_charts() -> None:
     assert len(EXAMPLES) >= 40
     assert sum(len(one.images) for one in EXAMPLES) >= 70
 
@@ -29,7 +29,7 @@ def test_the_images_are_those_that_helm_renders(example: Example) -> None:
 
 @pytest.mark.tool
 @pytest.mark.parametrize("helm", ["helm3", "helm4"])
-def test_helm_renders_them(tool: Callable[[str], Path], helm: str, tmp_path: Path) -> None:
+def test_helm_renders_the_expected_images(tool: Callable[[str], Path], helm: str, tmp_path: Path) -> None:
     rendered = {}
     for example in EXAMPLES:
         (tmp_path / "chart.tgz").write_bytes(example.package())

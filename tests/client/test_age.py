@@ -1,4 +1,4 @@
-"""The cool-down: which versions are too young, who states their age, and what stays although it is young."""
+"""The cool-down: which versions are too young, where their age comes from, and which versions are used although they are young."""
 
 from __future__ import annotations
 

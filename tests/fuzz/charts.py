@@ -1,4 +1,4 @@
-"""Targets: what is inside a chart. A chart may contain any template, and is never allowed to fail the search, or to keep it busy."""
+"""Targets: the content of a chart. Whatever templates a chart contains, the search must not fail, and must end in time."""
 
 from __future__ import annotations
 

@@ -219,7 +219,7 @@ def _spoken() -> list[bytes]:
 
 
 class _Nowhere(Dialer):
-    """Reaches no host, and notes which one was wanted."""
+    """Reaches no host, and remembers the requested hosts."""
 
     def __init__(self) -> None:
         self.wanted: list[str] = []

@@ -50,7 +50,7 @@ def test_a_script_makes_a_bundle(mar: Registry, tmp_path: Path) -> None:
 
 
 def test_a_mirror_is_compared_with_mar(mar: Registry, tmp_path: Path) -> None:
-    # The look-alike stands for MAR by the environment, and for the mirror by its address.
+    # The test registry plays both parts: MAR, by the environment, and the mirror, by its address.
     done = run(mar, tmp_path, "mirror_check.py", f"http://{mar.host}", "~1.7", ALB)
     assert (done.returncode, done.stdout[: len(ALB) + 18]) == (0, f"ok {ALB}:1.7.12 sha256:"), done.stderr
     with Registry(Layout(tmp_path / "mirror"), names=Host("mar.test")) as empty:

@@ -75,7 +75,7 @@ def test_a_lock_without_images_stays_as_it_was(mar: Registry, client: Client, ma
     lock(client(), project)
     assert json.loads(project.lock_path.read_bytes())["schema"] == 1
     assert b"images" not in project.lock_path.read_bytes()
-    add_naming_chart(mar)  # a chart that names none
+    add_naming_chart(mar)  # a chart that names no images
     project = make("reference: charts/foo, images: true")
     lock(client(), project, upgrade=True)
     assert json.loads(project.lock_path.read_bytes())["schema"] == 1
@@ -176,7 +176,7 @@ def test_a_tag_of_an_image_that_moved_is_drift(mar: Registry, client: Client, ma
     assert code == 1
     assert f"{mar.host}/{WEB}:2.1" in out
     assert str(new.digest) in out
-    assert outcomes(sync(client(), project)) == {"foo": "fetched"}  # images are not written, so their tags are not asked for
+    assert outcomes(sync(client(), project)) == {"foo": "fetched"}  # images are not written, so their tags are not requested
     lock(client(), project, "foo")
     assert images(project.lock_path)[0]["reference"].endswith(str(new.digest))
 
@@ -224,7 +224,7 @@ def test_a_chart_that_cannot_be_read_is_an_error(mar: Registry, client: Client, 
     assert caught.value.exit_code == 5
 
 
-def test_what_is_no_chart_names_no_images(mar: Registry, client: Client, make: Make) -> None:
+def test_an_artifact_that_is_not_a_chart_names_no_images(mar: Registry, client: Client, make: Make) -> None:
     mar.add_artifact("some/file", "1.0.0", ("a.txt", b"a"))
     with pytest.raises(Error, match=r"`file` has `images`, but `.*some/file:1.0.0` is not a Helm chart") as caught:
         lock(client(), make("reference: some/file, images: true"))

@@ -1,4 +1,4 @@
-"""`sync --prune`: what an entry that left the project file takes along, and what stays."""
+"""`sync --prune`: which files of removed entries are deleted, and which are kept."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_file_goes_with_its_entry_and_so_does_the_directory_made_for_it(
     assert pruned(client, project) == {}
 
 
-def test_it_works_after_the_entry_left_the_lock_too(synced: Callable[..., Project], client: Client, make: Make) -> None:
+def test_prune_works_after_the_entry_was_removed_from_the_lock(synced: Callable[..., Project], client: Client, make: Make) -> None:
     synced(ALB_ITEM, MODULE_ITEM)
     project = make(MODULE_ITEM)
     lock(client(), project)
@@ -116,7 +116,7 @@ def test_what_another_entry_wants_stays(synced: Callable[..., Project], client: 
     renamed = make(f"{ALB_ITEM}, name: renamed")
     assert pruned(client, renamed) == {}
     assert "charts/alb-controller-1.7.12.tgz" in there(renamed)
-    assert set(pruned(client, make())) == {"charts/alb-controller-1.7.12.tgz"}  # it belongs to the new name now
+    assert set(pruned(client, make())) == {"charts/alb-controller-1.7.12.tgz"}  # the file belongs to the new name now
 
 
 def test_a_file_of_an_entry_that_fails_stays(synced: Callable[..., Project], client: Client, make: Make) -> None:
@@ -148,7 +148,7 @@ def test_no_link_is_followed(synced: Callable[..., Project], client: Client, mak
     assert (moved / "alb-controller-1.7.12.tgz" if moved.is_dir() else moved).is_file()
 
 
-def test_referrers_go_too(synced: Callable[..., Project], client: Client, make: Make) -> None:
+def test_prune_removes_referrers_too(synced: Callable[..., Project], client: Client, make: Make) -> None:
     item = f"reference: '{IMAGE}:latest', name: os, platform: linux/amd64, destination: images, referrers: '*'"
     project = synced(item)
     assert any("os.referrers" in path for path in there(project))

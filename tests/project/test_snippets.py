@@ -44,7 +44,7 @@ def found(client: Callable[..., Session]) -> Found:
 
 
 def read(form: str, text: str) -> list[Place]:
-    """What our readers find in the snippet; they find nothing else."""
+    """Return what our readers find in the snippet, and check that they find nothing else."""
     places = list(find(PurePath(FILES[form]), text))
     assert all(isinstance(one, Place) for one in places), places
     return [one for one in places if isinstance(one, Place)]

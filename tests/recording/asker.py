@@ -1,4 +1,4 @@
-"""A command for `record` and `replay`: it sends the requests that it is told to send through the proxy of its environment.
+"""A command for `record` and `replay`: it sends the requests in its argument through the proxy of its environment.
 
 `python asker.py '[["GET", "/v2/", {"Range": "…"}], …]'` prints one JSON list: status, headers and body (as Latin-1) of each answer, over one
 connection. A body that ends early has the status -1. A string instead of a list is sent to the proxy as it is, on a connection of its own.
@@ -31,7 +31,7 @@ def connected(host: str) -> http.client.HTTPSConnection:
 
 
 def ask(connection: http.client.HTTPSConnection, method: str, path: str, headers: dict[str, str], body: str | None = None) -> list[Any]:
-    """One answer."""
+    """Send a request, and return status, headers and body of the answer."""
     connection.request(method, path, body=body, headers=headers)
     answer = connection.getresponse()
     named = {name.lower(): value for name, value in answer.getheaders()}
@@ -43,7 +43,7 @@ def ask(connection: http.client.HTTPSConnection, method: str, path: str, headers
 
 
 def raw(text: str) -> str:
-    """What the proxy says to these bytes until it closes the connection, or falls silent."""
+    """Return the response of the proxy to these bytes, until it closes the connection or sends nothing more."""
     with socket.create_connection(proxy(), timeout=5) as connection:
         connection.sendall(text.encode("latin-1"))
         found = b""

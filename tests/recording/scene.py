@@ -1,4 +1,4 @@
-"""MAR under its own names, behind a proxy of the caller, and marfetch that records and replays there."""
+"""A look-alike of MAR under MAR's host names, reached through a proxy, and functions that record and replay there."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Scene(NamedTuple):
     def replay(
         self, *command: object, options: tuple[object, ...] = (), file: str = "x.tar", **more: str
     ) -> subprocess.CompletedProcess[str]:
-        """Replay where nothing else can be reached: the proxy of the caller is not there."""
+        """Replay without a network: the caller's proxy cannot be reached."""
         environment = {"HTTPS_PROXY": "http://127.0.0.1:9", **more}
         return subprocess.run(
             line("replay", *options, file, "--", *command, module=self.module),

@@ -21,7 +21,7 @@ from marfetch.remote.certificates import trusted_pem
 
 
 def shaken(authority: ThrowAwayAuthority, name: str) -> bytes:
-    """The certificate that a client gets under a name, after a handshake that trusts the authority only."""
+    """Return the certificate that a client gets for a name, if it trusts only this authority."""
     client_context = ssl.create_default_context(cadata=authority.pem.decode())
     client_context.verify_flags |= ssl.VERIFY_X509_STRICT
     ends = [ssl.MemoryBIO() for _ in range(4)]

@@ -26,7 +26,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def manifest_of(scene: Scene, tag: str = "1.7.12") -> dict[str, Any]:
-    """The manifest of a chart, asked of the layout."""
+    """Return the manifest of a chart, read from the layout."""
     digest = next(one for name, one in scene.mar.layout.entries() if name == f"mar.test/{CHART}:{tag}").digest
     with scene.mar.layout.open(digest) as file:
         raw = file.read()
@@ -129,7 +129,7 @@ def test_the_exit_code_is_that_of_the_command(scene: Scene, command: list[str], 
     assert (scene.place / "x.tar").exists() is (code in (3, 143))
 
 
-def test_a_command_that_asks_nothing_is_warned_of(scene: Scene) -> None:
+def test_a_command_without_requests_gets_a_warning(scene: Scene) -> None:
     done = scene.record("true")
     assert done.returncode == 0
     assert "warning: the command made no request to `mcr.microsoft.com`" in done.stderr

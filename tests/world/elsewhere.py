@@ -1,7 +1,7 @@
 """Run marfetch in a Python that lacks what Windows lacks: `python -m tests.world.elsewhere WORD…`.
 
-Everything is hidden before the first module of marfetch is imported. Renaming or deleting an open file fails as on Windows, opening a
-directory too. What stays is what only the real system can show: its paths, its locks, and its console.
+Everything is hidden before the first module of marfetch is imported. As on Windows, renaming or deleting an open file fails, and so does
+opening a directory. Paths, locks and the console are not simulated; they can be tested only on the real system.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _no_directory(call: Callable[..., int]) -> Callable[..., int]:
 
 
 def hide() -> None:
-    """Take everything out of this process that Windows lacks."""
+    """Remove everything that Windows lacks from this process."""
     import platformdirs  # like filelock below, it loads another module on each system
     from filelock import FileLock, lock_descriptor
 

@@ -39,8 +39,8 @@ def add_image(
 
     Args:
         layers: media types and bytes of further layers, after the shared one.
-        docker: a manifest of Docker, schema 2.
-        urls: of the last layer, as Windows base layers have them.
+        docker: whether to write a manifest of Docker, schema 2.
+        urls: the `urls` of the last layer, as in Windows base layers.
         salt: makes another digest of the same image.
     """
     os, architecture, *variant = platform.split("/")
@@ -60,7 +60,7 @@ def add_image(
 
 
 def add_index(mar: Registry, repository: str, tag: str, children: Sequence[Descriptor], *, docker: bool = False) -> Descriptor:
-    """Add an OCI index or a manifest list of Docker, indented as no program of ours writes it."""
+    """Add an OCI index or a manifest list of Docker, with an indentation that marfetch never writes."""
     media_type = DOCKER_LIST if docker else OCI_INDEX
     document = {"schemaVersion": 2, "mediaType": media_type, "manifests": [descriptor_json(one) for one in children]}
     return mar.add_manifest(repository, tag, json.dumps(document, indent=3).encode())
@@ -79,7 +79,7 @@ def add_multi(
     """Add an image of several platforms; returns the index and its children. Only the index has the tag.
 
     Args:
-        attested: with an attestation manifest for the first platform, as BuildKit adds it.
+        attested: whether to add an attestation manifest for the first platform, as BuildKit does.
     """
     children = [add_image(mar, repository, "x", platform, docker=docker, salt=salt) for platform in platforms]
     if attested:
