@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -22,7 +23,10 @@ def print_images(report: Report, found: Sequence[ChartImages], form: str = "text
             ("IMAGE", "CHART", "WHERE"), [(reference(named.image), one.chart, named.where) for one in found for named in one.named]
         )
     else:
-        report.text("\n".join(FORMATS[form](_Image.parse(image) for image in images)))
+        parsed = {image: _Image.parse(image) for image in images}
+        report.text("\n".join(FORMATS[form](one for one in parsed.values() if one.is_valid)))
+        for image in (image for image, one in parsed.items() if not one.is_valid):
+            report.warn(f"`{image}` is left out, since no registry can have it: a tag is letters, digits, `_`, `.` and `-`")
     for one in found:
         for path, reason in one.guessed.items():
             report.warn(f"`{path}` of `{one.chart}` was searched line by line, because marfetch cannot evaluate it: {reason}")
@@ -79,6 +83,11 @@ class _Image(NamedTuple):
         above, _, last = path.rpartition("/")
         last, _, tag = last.partition(":")
         return cls(host, f"{above}/{last}" if above else last, tag or ("" if digest else "latest"), digest)
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether the tag can exist: of a large number without quotes, Helm makes `2.02e+07`."""
+        return not self.tag or re.fullmatch(r"\w[\w.-]{0,127}", self.tag, re.ASCII) is not None
 
     @property
     def target(self) -> str:

@@ -92,6 +92,15 @@ def test_other_tools_can_read_the_images(call: Call, chart: str, form: str, part
     assert part in out
 
 
+def test_a_tag_that_cannot_exist_is_listed_but_not_given_to_other_tools(call: Call, mar: Registry) -> None:
+    values = "image: {registry: mcr.microsoft.com, repository: aks/web, tag: 20240101}\ndebug: false\n"
+    add_foo(mar, "1.0.0", {"templates/pod.yaml": POD, "values.yaml": values})
+    assert "mcr.microsoft.com/aks/web:2.0240101e+07\t" in call("images", "charts/foo:1.0.0")[1]
+    code, out, error = call("images", "charts/foo:1.0.0", "--format", "hauler")
+    assert (code, "aks/web" in out, "busybox" in out) == (0, False, True)
+    assert "`mcr.microsoft.com/aks/web:2.0240101e+07` is left out" in error
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

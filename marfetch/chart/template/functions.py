@@ -216,7 +216,7 @@ class _Values:
         return [one for one in values or () if not self.eq(one, *others)]
 
     def has(self, value: Any, values: Any) -> bool:
-        return self.eq(value, *(values or ()))
+        return values.members["Has"](value) if isinstance(values, Struct) else self.eq(value, *(values or ()))
 
     def sortAlpha(self, values: Any) -> Any:
         return sorted(map(self._formatter.text, values))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable
+from itertools import islice
+from operator import attrgetter
 from typing import NamedTuple
 
-MAX_SPANS = 200_000
+MAX_SPANS = 20_000
 """Maximum number of spans of one text; a text with more loses its marks."""
 
 
@@ -26,8 +29,11 @@ class SourceSpan(NamedTuple):
     offset: int | None = None
 
 
+_end = attrgetter("end")
+
+
 class Marked(str):
-    """A text with spans, sorted by position."""
+    """A text with spans, sorted by start and by end."""
 
     __slots__ = ("spans",)
     spans: tuple[SourceSpan, ...]
@@ -73,7 +79,9 @@ def cut(text: str, start: int, end: int | None = None) -> str:
     if type(text) is not Marked:
         return plain
     spans = []
-    for span in text.spans:
+    for span in islice(text.spans, bisect_right(text.spans, start, key=_end), None):
+        if span.start >= end:
+            break
         left, right = max(span.start, start), min(span.end, end)
         if left < right:
             offset = span.offset + left - span.start if span.offset is not None else None
