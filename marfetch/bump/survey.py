@@ -26,19 +26,11 @@ LOCKS: Final = {
 
 _LOCK_FILES: Final = frozenset(lock for lock, _ in LOCKS.values())
 _BOM: Final = b"\xef\xbb\xbf"
-_WORDS: Final = (
-    b"mar://",
-    b"br/",
-    b"br:",
-    b"localhost",
-    b"127.",
-    b"[::1]",
-    b"helmrelease",
-    b"helmrepository",
-    b"ocirepository",
-    b"helmchart",
-)
-"""Words of files that name a registry, or sources of Flux."""
+_LOOPBACK: Final = (b"localhost", b"127.", b"[::1]")
+_BESIDE: Final = (b"oci:", b"chart", b"repo", b"dependencies", b"oras", b"marfetch", b"mar-get")
+"""Words without which a host is only that of container images."""
+_WORDS: Final = (b"mar://", b"br/", b"br:", b"helmrelease", b"helmrepository", b"ocirepository", b"helmchart")
+"""Words of files that name an artifact, or sources of Flux, with or without a host."""
 _HINTS: Final = (b"releases", b"repositories", b"artifacts", b"marfetch")
 _SEPARATE: Final = re.compile(rb"(?:releases|repositories|artifacts)[\"']?[ \t]*:|\bmarfetch\s")
 """Words of files that name an artifact without its registry."""
@@ -129,7 +121,7 @@ def survey(paths: Sequence[Path], registries: Registries, check: Callable[[], No
 
 
 def _files(paths: Sequence[Path], registries: Registries, check: Callable[[], None], notes: list[str]) -> Iterator[SourceFile]:
-    hosts = [host.encode() for host in (*OFFICIAL_HOSTS, *([registries.own] if registries.own else []))]
+    hosts = [*_LOOPBACK, *(host.encode() for host in (*OFFICIAL_HOSTS, *([registries.own] if registries.own else [])))]
     for listed in walk(paths, check):
         if listed.path.name in _LOCK_FILES:
             continue
@@ -137,7 +129,7 @@ def _files(paths: Sequence[Path], registries: Registries, check: Callable[[], No
         data = _read(listed)
         if len(data) > MAX_SIZE:
             notes.append(f"skipped `{listed.path}`: it has more than {MAX_SIZE} bytes")
-        elif _may_name(data, hosts) and b"\0" not in data and not (listed.is_script and not data.startswith(b"#!")):
+        elif _may_name(data, hosts) and b"\0" not in data:
             yield SourceFile(
                 Path(os.path.relpath(listed.path)), listed.real, data, data.removeprefix(_BOM).decode("utf-8", "surrogateescape")
             )
@@ -146,13 +138,17 @@ def _files(paths: Sequence[Path], registries: Registries, check: Callable[[], No
 def _may_name(data: bytes, hosts: Sequence[bytes]) -> bool:
     """Return whether a file may name an artifact. Searching for words is much faster than an expression with all of them."""
     text = data.lower()
-    return any(word in text for word in (*hosts, *_WORDS)) or (any(word in text for word in _HINTS) and _SEPARATE.search(text) is not None)
+    if any(word in text for word in _WORDS) or (any(host in text for host in hosts) and any(word in text for word in _BESIDE)):
+        return True
+    return any(word in text for word in _HINTS) and _SEPARATE.search(text) is not None
 
 
 def _read(listed: Listed) -> bytes:
+    """Return the content of a file; nothing if only its first line could show that it is a script, and does not."""
     try:
         with listed.real.open("rb") as file:
-            return file.read(MAX_SIZE + 1)
+            first = file.read(2)
+            return b"" if listed.is_script and first != b"#!" else first + file.read(MAX_SIZE - 1)
     except OSError as error:
         raise storage_error(error, listed.path) from error
 
