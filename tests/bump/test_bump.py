@@ -259,6 +259,11 @@ helm pull oci://HOST/charts/foo `
 & oras.exe @('pull', 'HOST/charts/foo:<<1.2.3|2.1.0>>')
 """,
     ),
+    "escaped quotes": (
+        "package.json",
+        '{"scripts": {"a": "helm pull \\"oci://HOST/charts/foo\\" --version \\"<<1.2.3|2.1.0>>\\"", "b": 1}}\n',
+    ),
+    "doubled quotes": ("ci.yml", "- run: 'helm pull ''oci://HOST/charts/foo'' --version ''<<1.2.3|2.1.0>>'''\n"),
     "Skaffold": ("skaffold.yaml", "releases: {remoteChart: 'oci://HOST/charts/foo', version: <<1.2.3|2.1.0>>}\n"),
     "k0s": ("k0s.yaml", "charts: [{name: x, chartname: 'oci://HOST/charts/foo', version: <<1.2.3|2.1.0>>}]\n"),
     "Cluster API": ("proxy.yaml", "spec: {chartName: foo, repoURL: 'oci://HOST/charts', version: <<1.2.3|2.1.0>>}\n"),
@@ -342,6 +347,10 @@ UNREADABLE = {
     "a variable in a chart of Terraform": (
         "a.tf",
         'resource "helm_release" "a" {\n  chart = "oci://HOST/charts/${var.c}"\n  version = "1.2.3"\n}\n',
+    ),
+    "an expression in a repository of Terraform": (
+        "a.tf",
+        'resource "helm_release" "a" {\n  repository = "oci://HOST/${var.r}"\n  chart = "foo"\n  version = "1.2.3"\n}\n',
     ),
     "variables of Terraform": ("prod.auto.tfvars", 'chart = "oci://HOST/charts/foo"\n'),
     "an address in an unknown file": ("a.hcl", 'chart_repository = "oci://HOST/missing"\n'),

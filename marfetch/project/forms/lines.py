@@ -44,9 +44,10 @@ _FLAGS: Final = (
     "--skip-missing",
 )
 """Options of marfetch without a value, so that the next word may be a reference."""
-# The last alternative matches arguments in a list, such as `"--version", "1.2"`. Elsewhere in an unquoted value, `>` is a redirection.
+# Quotes may be escaped, as in a string of JSON or YAML. The last alternative matches arguments in a list, such as `"--version", "1.2"`.
+# Elsewhere in an unquoted value, `>` is a redirection.
 VERSION_OPTION: Final = re.compile(
-    r"""--version(?:[\ =]++(?:"([^"]*+)"|'([^']*+)'|(\$?\{\{[^}]*+\}\}|\$\([^)]*+\)|[^\s"'`;|&()][^\s"'`;|&()<>\]]*+))
+    r"""--version(?:[\ =]++(?:\\?+"([^"\\]*+)\\?+"|'(?:'(?=[^'\s]++''))?+([^']*+)'|(\$?\{\{[^}]*+\}\}|\$\([^)]*+\)|[^\s"'`;|&()][^\s"'`;|&()<>\]]*+))
     |["']\s*+,\s*+["']([^"']*+)["'])""",
     re.VERBOSE,
 )
