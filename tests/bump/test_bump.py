@@ -253,8 +253,10 @@ helm pull oci://HOST/charts/foo ^
     ),
     "PowerShell": (
         "x.ps1",
-        """<# helm pull oci://HOST/charts/foo --version 1.2.3 #>
-helm pull oci://HOST/charts/foo `
+        """<# .EXAMPLE
+helm pull oci://HOST/charts/foo --version 1.2.3
+#>
+helm pull oci://HOST/charts/foo <# x #> `
   --version <<1.2.3|2.1.0>>
 & oras.exe @('pull', 'HOST/charts/foo:<<1.2.3|2.1.0>>')
 """,
