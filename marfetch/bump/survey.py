@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
 from ..files import storage_error
-from ..project.adopt import MAX_SIZE, Aliases
-from ..project.forms.forms import Context, Place, Registries, Sources, documents, find, objects, short
+from ..project.adopt import MAX_SIZE, search
+from ..project.forms.forms import Place, Registries, short
 from ..reference import OFFICIAL_HOSTS
 from .walk import Listed, walk
 
@@ -103,20 +103,15 @@ def survey(paths: Sequence[Path], registries: Registries, check: Callable[[], No
         StorageError: a file cannot be read.
     """
     notes: list[str] = []
-    files = list(_files(paths, registries, check, notes))
-    parts = {file.real: documents(file.path, file.text, check) for file in files}
-    others = Sources([one for found in parts.values() for part in found for one in objects(part)])
-    known = Aliases()
+    files = {file.path: file for file in _files(paths, registries, check, notes)}
     places: list[FoundPlace] = []
     unread: list[Unread] = []
-    for file in files:
-        context = Context(check, others, registries, known.of(file.real))
-        for one in find(file.path, file.text, context, parts[file.real]):
-            if isinstance(one, Place):
-                if one.is_certain:
-                    places.append(FoundPlace(file, one))
-            elif one.reference is not None:
-                unread.append(Unread(file, one.line, one.form, one.reference, one.reason))
+    for path, one in search({path: file.text for path, file in files.items()}, registries, check):
+        if isinstance(one, Place):
+            if one.is_certain:
+                places.append(FoundPlace(files[path], one))
+        elif one.reference is not None:
+            unread.append(Unread(files[path], one.line, one.form, one.reference, one.reason))
     return Survey(tuple(_real_places(places)), tuple(dict.fromkeys(unread)), tuple(notes))
 
 
