@@ -81,14 +81,14 @@ class Chooser:
 
     Args:
         repository: the repository, without tag and digest.
-        min_age: the minimum age of new versions; None for no minimum. A `marfetch.yaml` may set its own.
+        min_age: the minimum age of newer versions; None for that of the `marfetch.yaml`, if it has one.
     """
 
     def __init__(self, repository: Repository, policy: UpgradePolicy, min_age: str | None = None) -> None:
         self._repository, self._policy = repository, policy
         self._min_age, self._cool_down = min_age, cool_down(min_age)
         self._versions = sort_versions(repository.tags())
-        self._picked: dict[tuple[str | None, tuple[TaggedVersion, ...]], tuple[Picked | None, str | None]] = {}
+        self._picks: list[_Pick] = []
         self._digests: dict[str, Digest] = {}
 
     def decide(self, place: Place) -> Decision:
@@ -200,24 +200,39 @@ class Chooser:
 
         If a repository has only images, return the newest image.
         """
-        key = (self._cool_down.text if self._cool_down is not None else None, candidates)
-        if key not in self._picked:
-            found: Picked | None = None
-            held: list[HeldBack] = []
-            for look in looked_at(self._repository, candidates, Choice(), is_open=True, cool_down=self._cool_down):
-                if look.is_held_back(held) or look.found is None or (found is not None and not look.fits):
-                    continue
-                found = Picked(look.version, look.found.descriptor.digest)
-                self._digests[look.version.tag] = found.digest
-                if look.fits:
-                    break
-            self._picked[key] = found, ", ".join(f"`{one.version.version}` is {one.reason}" for one in held[:_SHOWN]) or None
-        return self._picked[key]
+        age = self._cool_down.text if self._cool_down is not None else None
+        for one in self._picks:
+            if one.age == age and candidates[: one.size] == one.candidates[: one.size]:
+                return one.picked, one.why
+        found: Picked | None = None
+        held: list[HeldBack] = []
+        size: int | None = None
+        for number, look in enumerate(looked_at(self._repository, candidates, Choice(), is_open=True, cool_down=self._cool_down), 1):
+            if look.is_held_back(held) or look.found is None or (found is not None and not look.fits):
+                continue
+            found = Picked(look.version, look.found.descriptor.digest)
+            self._digests[look.version.tag] = found.digest
+            if look.fits:
+                size = number
+                break
+        why = ", ".join(f"`{one.version.version}` is {one.reason}" for one in held[:_SHOWN]) or None
+        self._picks.append(_Pick(age, candidates, size, found, why))
+        return found, why
 
     def _digest(self, tag: str) -> Digest:
         if tag not in self._digests:
             self._digests[tag] = self._repository.at(tag=tag).manifest().descriptor.digest
         return self._digests[tag]
+
+
+class _Pick(NamedTuple):
+    """A result of `Chooser._pick`, with the number of first candidates that decided it (None: all of them)."""
+
+    age: str | None
+    candidates: tuple[TaggedVersion, ...]
+    size: int | None
+    picked: Picked | None
+    why: str | None
 
 
 class _Choice(NamedTuple):

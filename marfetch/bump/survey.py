@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
 from ..files import storage_error
-from ..project.adopt import MAX_SIZE, Aliases
-from ..project.forms.forms import Context, Place, Registries, Sources, documents, find, objects, short
+from ..project.adopt import MAX_SIZE, search
+from ..project.forms.forms import Place, Registries, short
 from ..reference import OFFICIAL_HOSTS
 from .walk import Listed, walk
 
@@ -26,19 +26,11 @@ LOCKS: Final = {
 
 _LOCK_FILES: Final = frozenset(lock for lock, _ in LOCKS.values())
 _BOM: Final = b"\xef\xbb\xbf"
-_WORDS: Final = (
-    b"mar://",
-    b"br/",
-    b"br:",
-    b"localhost",
-    b"127.",
-    b"[::1]",
-    b"helmrelease",
-    b"helmrepository",
-    b"ocirepository",
-    b"helmchart",
-)
-"""Words that show that a file may name a registry or a source of Flux."""
+_LOOPBACK: Final = (b"localhost", b"127.", b"[::1]")
+_BESIDE: Final = (b"oci:", b"chart", b"repo", b"dependencies", b"oras", b"marfetch", b"mar-get")
+"""Words without which a host is only that of container images."""
+_WORDS: Final = (b"mar://", b"br/", b"br:", b"helmrelease", b"helmrepository", b"ocirepository", b"helmchart")
+"""Words of files that name an artifact, or sources of Flux, with or without a host."""
 _HINTS: Final = (b"releases", b"repositories", b"artifacts", b"marfetch")
 _SEPARATE: Final = re.compile(rb"(?:releases|repositories|artifacts)[\"']?[ \t]*:|\bmarfetch\s")
 """A pattern that shows that a file may name an artifact without its registry."""
@@ -111,25 +103,20 @@ def survey(paths: Sequence[Path], registries: Registries, check: Callable[[], No
         StorageError: a file cannot be read.
     """
     notes: list[str] = []
-    files = list(_files(paths, registries, check, notes))
-    parts = {file.real: documents(file.path, file.text, check) for file in files}
-    others = Sources([one for found in parts.values() for part in found for one in objects(part)])
-    known = Aliases()
+    files = {file.path: file for file in _files(paths, registries, check, notes)}
     places: list[FoundPlace] = []
     unread: list[Unread] = []
-    for file in files:
-        context = Context(check, others, registries, known.of(file.real))
-        for one in find(file.path, file.text, context, parts[file.real]):
-            if isinstance(one, Place):
-                if one.is_certain:
-                    places.append(FoundPlace(file, one))
-            elif one.reference is not None:
-                unread.append(Unread(file, one.line, one.form, one.reference, one.reason))
+    for path, one in search({path: file.text for path, file in files.items()}, registries, check):
+        if isinstance(one, Place):
+            if one.is_certain:
+                places.append(FoundPlace(files[path], one))
+        elif one.reference is not None:
+            unread.append(Unread(files[path], one.line, one.form, one.reference, one.reason))
     return Survey(tuple(_real_places(places)), tuple(dict.fromkeys(unread)), tuple(notes))
 
 
 def _files(paths: Sequence[Path], registries: Registries, check: Callable[[], None], notes: list[str]) -> Iterator[SourceFile]:
-    hosts = [host.encode() for host in (*OFFICIAL_HOSTS, *([registries.own] if registries.own else []))]
+    hosts = [*_LOOPBACK, *(host.encode() for host in (*OFFICIAL_HOSTS, *([registries.own] if registries.own else [])))]
     for listed in walk(paths, check):
         if listed.path.name in _LOCK_FILES:
             continue
@@ -137,7 +124,7 @@ def _files(paths: Sequence[Path], registries: Registries, check: Callable[[], No
         data = _read(listed)
         if len(data) > MAX_SIZE:
             notes.append(f"skipped `{listed.path}`: it has more than {MAX_SIZE} bytes")
-        elif _may_name(data, hosts) and b"\0" not in data and not (listed.is_script and not data.startswith(b"#!")):
+        elif _may_name(data, hosts) and b"\0" not in data:
             yield SourceFile(
                 Path(os.path.relpath(listed.path)), listed.real, data, data.removeprefix(_BOM).decode("utf-8", "surrogateescape")
             )
@@ -146,13 +133,17 @@ def _files(paths: Sequence[Path], registries: Registries, check: Callable[[], No
 def _may_name(data: bytes, hosts: Sequence[bytes]) -> bool:
     """Return whether a file may name an artifact. Searching for single words is much faster than a regular expression."""
     text = data.lower()
-    return any(word in text for word in (*hosts, *_WORDS)) or (any(word in text for word in _HINTS) and _SEPARATE.search(text) is not None)
+    if any(word in text for word in _WORDS) or (any(host in text for host in hosts) and any(word in text for word in _BESIDE)):
+        return True
+    return any(word in text for word in _HINTS) and _SEPARATE.search(text) is not None
 
 
 def _read(listed: Listed) -> bytes:
+    """Return the content of a file; nothing if only its first line could show that it is a script, and does not."""
     try:
         with listed.real.open("rb") as file:
-            return file.read(MAX_SIZE + 1)
+            first = file.read(2)
+            return b"" if listed.is_script and first != b"#!" else first + file.read(MAX_SIZE - 1)
     except OSError as error:
         raise storage_error(error, listed.path) from error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -60,6 +60,21 @@ class Aliases:
         return self._known[directory]
 
 
+def search(texts: Mapping[Path, str], registries: Registries, check: Callable[[], None]) -> Iterator[tuple[Path, Found]]:
+    """Find the places in files that are searched together: one file may use a repository that another file defines.
+
+    Args:
+        texts: the files and their texts, without a byte order mark.
+        check: called repeatedly during the search; it raises when the timeout has passed.
+    """
+    parts = {path: documents(path, text, check) for path, text in texts.items()}
+    others = Sources([one for found in parts.values() for part in found for one in objects(part)])
+    known = Aliases()
+    for path, text in texts.items():
+        for one in find(path, text, Context(check, others, registries, known.of(path)), parts[path]):
+            yield path, one
+
+
 def _key(repository: PurePosixPath | str, reference: Reference) -> tuple[str, str]:
     return str(reference.host), str(repository)
 
@@ -88,19 +103,14 @@ class Adoption:
         return [*self._notes, f"{self._omitted} more notes are not shown"] if self._omitted else list(self._notes)
 
     def search(self, *paths: Path) -> None:
-        """Search files together: one file may use a repository that another file defines.
+        """Search files together, see `search`.
 
         Raises:
             StorageError: a file cannot be read.
         """
-        texts = [(path, text) for path in paths if (text := self._read(path)) is not None]
-        parts = {path: documents(path, text, self._check) for path, text in texts}
-        known = Aliases()
-        others = Sources([one for found in parts.values() for part in found for one in objects(part)])
-        for path, text in texts:
-            context = Context(self._check, others, self._registries, known.of(path))
-            for one in find(path, text, context, parts[path]):
-                self._add(one, f"{path}:{one.line}")
+        texts = {path: text for path in paths if (text := self._read(path)) is not None}
+        for path, one in search(texts, self._registries, self._check):
+            self._add(one, f"{path}:{one.line}")
 
     def _read(self, path: Path) -> str | None:
         try:

@@ -148,7 +148,8 @@ def find(path: PurePath, text: str, context: Context = NO_CONTEXT, parts: list[D
     else:
         if path.suffix in (*_YAML, ".tf", ".tofu"):
             yield LeftOut(1, "the file is too large for a complete parse, so it is searched line by line")
-        yield from _lines(search, text, 1, 0, context.check)
+        plain = without_comments(text, is_powershell=True) if path.suffix in (".ps1", ".psm1") else text
+        yield from _lines(search, plain, 1, 0, context.check)
 
 
 def _documents(path: PurePath, parts: list[Document], context: Context) -> Iterator[Found]:

@@ -44,23 +44,26 @@ _FLAGS: Final = (
     "--skip-missing",
 )
 """Options of marfetch without a value, so that the next word may be a reference."""
-# The last alternative matches arguments in a list, such as `"--version", "1.2"`. Elsewhere in an unquoted value, `>` is a redirection.
+# Quotes may be escaped, as in a string of JSON or YAML. The last alternative matches arguments in a list, such as `"--version", "1.2"`.
+# Elsewhere in an unquoted value, `>` is a redirection.
 VERSION_OPTION: Final = re.compile(
-    r"""--version(?:[\ =]++(?:"([^"]*+)"|'([^']*+)'|(\$?\{\{[^}]*+\}\}|\$\([^)]*+\)|[^\s"'`;|&()][^\s"'`;|&()<>\]]*+))
+    r"""--version(?:[\ =]++(?:\\?+"([^"\\]*+)\\?+"|'(?:'(?=[^'\s]++''))?+([^']*+)'
+    |(\$?\{\{[^}]*+\}\}|\$\([^)]*+\)|[^\s"'`;|&()][^\s"'`;|&()<>\]]*+))
     |["']\s*+,\s*+["']([^"']*+)["'])""",
     re.VERBOSE,
 )
 # Possessive quantifiers do not backtrack, so the search takes linear time even in a very long line.
 _PART: Final = re.compile(r"""(?:"[^"]*+"|'[^']*+'|[^;|&])++""")
 """One command in a line that may have several, separated by `;`, `|` or `&`. An unmatched quote is an ordinary character."""
-_COMMENTED: Final = re.compile(r"\s*+(?:#|//|<!--|<#|::|@?rem\s)", re.IGNORECASE)
-"""A line that is a comment, also in PowerShell and batch files."""
+_COMMENTED: Final = re.compile(r"\s*+(?:#|//|<!--|::|@?rem\s)", re.IGNORECASE)
+"""A line that is a comment, also in batch files."""
 _COMMENT: Final = re.compile(r"""((?:(?:"[^"\n]*+"|'[^'\n]*+'|[^\s#"']|["'])#*+|\s(?!#))*+)\s#""")
 _BLOCK_COMMENT: Final = re.compile(
     r"""(?P<text>"(?:[^"\\\n]|\\.)*+"?+|'(?:[^'\\\n]|\\.)*+'?+|\#[^\n]*+|//[^\n]*+)
     |/\*(?:[^*]|\*(?!/))*+(?:\*/)?+""",
     re.VERBOSE,
 )
+_POWERSHELL_COMMENT: Final = re.compile(r"<#(?:[^#]|#(?!>))*+#>")
 _REPOSITORY: Final = re.compile(r"(?:--repo[ =]|\brepo add\s+\S+\s+)[\"']?\Z")
 _KEY: Final = re.compile(r"\s*+(?:-\s++)?+([\w.-]++)\s*+[:=]")
 _FROM: Final = re.compile(r"\s*+(?:FROM\s|(?:COPY|ADD)\s.*--from=|(?:-\s++)?+container:)", re.IGNORECASE)
@@ -267,6 +270,8 @@ def _without_host(text: str, start: int, end: int) -> Iterator[re.Match[str]]:
         before = word[1]
 
 
-def without_comments(text: str) -> str:
-    """Replace block comments (`/* */`) by spaces."""
+def without_comments(text: str, *, is_powershell: bool = False) -> str:
+    """Replace block comments (`/* */`, or `<# #>` in PowerShell) by spaces."""
+    if is_powershell:
+        return _POWERSHELL_COMMENT.sub(lambda match: re.sub(r"[^\r\n]", " ", match[0]), text)
     return _BLOCK_COMMENT.sub(lambda match: match[0] if match["text"] is not None else re.sub(r"[^\r\n]", " ", match[0]), text)

@@ -168,7 +168,10 @@ def _chart(block: _Block, registries: Registries) -> Iterator[Found]:
     text = registries.path(chart.text) if "://" in chart.text else f"{base}/{chart.text}" if base is not None else None
     if text is None:
         if repository is not None and not repository.end:
-            yield LeftOut(repository.line, f"left out `{chart.text}`: its repository `{repository.text}` is not a plain string here")
+            address = _ADDRESS.search(repository.text)
+            reference = address[0] if address is not None and registries.path(address[0]) is not None else None
+            reason = f"left out `{chart.text}`: its repository `{repository.text}` is not a plain string here"
+            yield LeftOut((version or repository).line, reason, reference, "terraform")
         return
     yield from registries.place("terraform", chart, text, version, is_chart=True, values=tuple(_values(block.body)))
     if "devel" in block.texts:
