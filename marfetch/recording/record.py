@@ -13,26 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from .. import threads
-from ..bundle.format import (
-    INDEX_FILE,
-    MARKER,
-    MARKER_FILE,
-    Part,
-    archive_size,
-    blob_file,
-    cached_part,
-    index_bytes,
-    opened,
-    whole,
-    write_archive,
-)
-from ..bundle.recorded import RECORDING_FILE, Recording, recording_bytes
+from ..bundle.recorded import RECORDING_FILE, Recording
 from ..client.session import Session
-from ..destination.destination import whole_file
 from ..endpoint import Endpoint, HostPattern
 from ..errors import Error, InputError, LockError
 from ..files import storage_error
-from ..oci import Digest
 from ..reference import Host
 from ..remote.certificates import TrustedCertificates, trusted_pem
 from .authority import ThrowAwayAuthority
@@ -41,30 +26,11 @@ from .seen import Observations, names_endpoint
 
 if TYPE_CHECKING:
     from .answering import Answers
+    from .written import RecordedArchive
 
 _BACKLOG: Final = 1024
 _SHOWN: Final = 5
 """Number of missing requests that an error names."""
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedArchive:
-    """A written recording.
-
-    Attributes:
-        digest: the digest of the file.
-        size: the size of the file in bytes.
-        tags: number of recorded tags.
-        manifests: number of manifests in the file.
-        blobs: number of other blobs in the file.
-    """
-
-    path: Path
-    digest: Digest
-    size: int
-    tags: int
-    manifests: int
-    blobs: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +78,8 @@ def record(client: Session, endpoint: Endpoint, command: Sequence[str], output: 
             answers = Upstream(client, recording, seen)
             try:
                 with prepared.serving(answers, lambda _: True):
+                    from .written import write_recording  # late: loads while the command runs
+
                     code = child.wait()
                     if code == 0:
                         answers.finish(lambda: child.is_told_to_stop)
@@ -122,7 +90,7 @@ def record(client: Session, endpoint: Endpoint, command: Sequence[str], output: 
     if child.problem is not None:
         return Ended(code, child.problem, endpoint, seen)
     try:
-        archive = _write(client, recording, output)
+        archive = write_recording(client, recording, output)
     except Error as error:
         return Ended(code, None, endpoint, seen, None, seen.worst or error)
     except OSError as error:
@@ -144,6 +112,7 @@ def replay(path: Path, command: Sequence[str], allowed: Sequence[str], ca_file: 
         Error: as for `record`.
     """
     from ..bundle.check import check_bundle, refuse_broken  # late: recording needs no check
+    from ..bundle.format import opened  # late: see above
 
     with opened(path) as found:
         if found.recording is None:
@@ -269,24 +238,3 @@ def _removed_when_killed(path: str) -> Iterator[None]:
     finally:
         shell.kill()
         shell.communicate()
-
-
-def _write(client: Session, recording: Recording, output: Path) -> RecordedArchive:
-    """Write the archive of a recording from the cache.
-
-    Raises:
-        StorageError: it cannot be written.
-        IntegrityError: the cache was changed.
-    """
-    content, entries = recording.content, recording.entries()
-    first = {MARKER_FILE: MARKER, INDEX_FILE: index_bytes(entries), RECORDING_FILE: recording_bytes(recording)}
-    parts = [Part(name, len(text), whole(text)) for name, text in first.items()]
-    with client.progress.steps("writing", len(content), "blobs") as steps:
-        found = sorted(content.values(), key=lambda one: blob_file(one.digest))
-        parts += [cached_part(client, one.digest, one.size, steps, check=lambda: None) for one in found]
-        size = archive_size(parts)
-        with whole_file(output, size=size) as file:
-            digest = write_archive(file, parts)
-    manifests = recording.manifests
-    tags = sum(len(one.tags) for one in recording.repositories.values())
-    return RecordedArchive(output, digest, size, tags, len(manifests), len(content) - len(manifests))
