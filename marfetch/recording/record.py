@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from .written import RecordedArchive
 
 _BACKLOG: Final = 1024
+_SWITCH_INTERVAL: Final = 0.0005
+"""Maximum seconds that the proxy waits for a thread that imports. Python's own 0.005 would add up while the command waits."""
 _SHOWN: Final = 5
 """Number of missing requests that an error names."""
 
@@ -71,13 +74,13 @@ def record(client: Session, endpoint: Endpoint, command: Sequence[str], output: 
     seen, recording = Observations(), Recording(endpoint)
     with _Prepared(endpoint, client.options.ca_file) as prepared, ChildProcess(command, prepared.variables) as child:
         if child.problem is None:
-            if not client.options.offline:
-                threads.started(lambda: client.connect(endpoint), "marfetch-connect")  # imports oras-py
             from .upstream import Upstream  # late: a slow import, and the command starts meanwhile
 
             answers = Upstream(client, recording, seen)
             try:
                 with prepared.serving(answers, lambda _: True):
+                    if not client.options.offline:  # imports oras-py while the command opens its first connection
+                        threads.started(lambda: client.connect(endpoint), "marfetch-connect")
                     from .written import write_recording  # late: loads while the command runs
 
                     code = child.wait()
@@ -200,6 +203,7 @@ class _Prepared:
         dialer = Dialer(lambda: TrustedCertificates(self._ca_file).context())
         registry, data = answers.app(), answers.data_app()
         proxy = LoopbackProxy(self._endpoint, self._authority, registry, data, allows=allows, dialer=dialer, seen=answers.seen)
+        sys.setswitchinterval(_SWITCH_INTERVAL)
         with Serving(servers=[(proxy, self._listening)]):
             yield
 
