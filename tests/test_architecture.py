@@ -55,6 +55,7 @@ SHORT = {
     "project.forms.argo": "one file per form",
     "project.forms.azd": "one file per form",
     "project.forms.project_file": "one file per form",
+    "recording.written": "loads while the command runs, not before it",
     "helm.launch": "a script that Helm starts on Windows; its path is fixed",
     "remote.oras_py": "imports oras-py in its own way before anything else does",
 }

@@ -47,7 +47,8 @@ def record(settings: Settings, command: _Command, output: _Output, summary: _Sum
     for path in (output, *([summary] if summary is not None else [])):
         _refuse_unwritable(path)
     if not settings.offline:
-        settings.connections.open(endpoint)
+        for _ in range(2):  # programs ask for the config and the layers of an artifact at the same time
+            settings.connections.open(endpoint)
     from ..recording.record import record as run
     from ..render.record import print_ended
 

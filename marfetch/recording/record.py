@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,26 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from .. import threads
-from ..bundle.format import (
-    INDEX_FILE,
-    MARKER,
-    MARKER_FILE,
-    Part,
-    archive_size,
-    blob_file,
-    cached_part,
-    index_bytes,
-    opened,
-    whole,
-    write_archive,
-)
-from ..bundle.recorded import RECORDING_FILE, Recording, recording_bytes
+from ..bundle.recorded import RECORDING_FILE, Recording
 from ..client.session import Session
-from ..destination.destination import whole_file
 from ..endpoint import Endpoint, HostPattern
 from ..errors import Error, InputError, LockError
 from ..files import storage_error
-from ..oci import Digest
 from ..reference import Host
 from ..remote.certificates import TrustedCertificates, trusted_pem
 from .authority import ThrowAwayAuthority
@@ -41,30 +27,13 @@ from .seen import Observations, names_endpoint
 
 if TYPE_CHECKING:
     from .answering import Answers
+    from .written import RecordedArchive
 
 _BACKLOG: Final = 1024
+_SWITCH_INTERVAL: Final = 0.0005
+"""Maximum seconds that the proxy waits for a thread that imports. Python's own 0.005 would add up while the command waits."""
 _SHOWN: Final = 5
 """Maximum number of missing requests that an error names."""
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedArchive:
-    """A written recording.
-
-    Attributes:
-        digest: the digest of the file.
-        size: the size of the file in bytes.
-        tags: number of recorded tags.
-        manifests: number of manifests in the file.
-        blobs: number of other blobs in the file.
-    """
-
-    path: Path
-    digest: Digest
-    size: int
-    tags: int
-    manifests: int
-    blobs: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +73,15 @@ def record(client: Session, endpoint: Endpoint, command: Sequence[str], output: 
     seen, recording = Observations(), Recording(endpoint)
     with _Prepared(endpoint, client.options.ca_file) as prepared, ChildProcess(command, prepared.variables) as child:
         if child.problem is None:
-            if not client.options.offline:
-                threads.started(lambda: client.connect(endpoint), "marfetch-connect")  # importing oras-py is slow
-            from .upstream import Upstream  # late: a slow import, while the command is already running
+            from .upstream import Upstream  # late: a slow import, and the command starts meanwhile
 
             answers = Upstream(client, recording, seen)
             try:
                 with prepared.serving(answers, lambda _: True):
+                    if not client.options.offline:  # imports oras-py while the command opens its first connection
+                        threads.started(lambda: client.connect(endpoint), "marfetch-connect")
+                    from .written import write_recording  # late: loads while the command runs
+
                     code = child.wait()
                     if code == 0:
                         answers.finish(lambda: child.is_told_to_stop)
@@ -121,7 +92,7 @@ def record(client: Session, endpoint: Endpoint, command: Sequence[str], output: 
     if child.problem is not None:
         return Ended(code, child.problem, endpoint, seen)
     try:
-        archive = _write(client, recording, output)
+        archive = write_recording(client, recording, output)
     except Error as error:
         return Ended(code, None, endpoint, seen, None, seen.worst or error)
     except OSError as error:
@@ -143,6 +114,7 @@ def replay(path: Path, command: Sequence[str], allowed: Sequence[str], ca_file: 
         Error: as for `record`.
     """
     from ..bundle.check import check_bundle, refuse_broken  # late: recording needs no check
+    from ..bundle.format import opened  # late: see above
 
     with opened(path) as found:
         if found.recording is None:
@@ -230,6 +202,7 @@ class _Prepared:
         dialer = Dialer(lambda: TrustedCertificates(self._ca_file).context())
         registry, data = answers.app(), answers.data_app()
         proxy = LoopbackProxy(self._endpoint, self._authority, registry, data, allows=allows, dialer=dialer, seen=answers.seen)
+        sys.setswitchinterval(_SWITCH_INTERVAL)
         with Serving(servers=[(proxy, self._listening)]):
             yield
 
@@ -268,24 +241,3 @@ def _removed_when_killed(path: str) -> Iterator[None]:
     finally:
         shell.kill()
         shell.communicate()
-
-
-def _write(client: Session, recording: Recording, output: Path) -> RecordedArchive:
-    """Write the archive of a recording from the cache.
-
-    Raises:
-        StorageError: it cannot be written.
-        IntegrityError: the cache was changed.
-    """
-    content, entries = recording.content, recording.entries()
-    first = {MARKER_FILE: MARKER, INDEX_FILE: index_bytes(entries), RECORDING_FILE: recording_bytes(recording)}
-    parts = [Part(name, len(text), whole(text)) for name, text in first.items()]
-    with client.progress.steps("writing", len(content), "blobs") as steps:
-        found = sorted(content.values(), key=lambda one: blob_file(one.digest))
-        parts += [cached_part(client, one.digest, one.size, steps, check=lambda: None) for one in found]
-        size = archive_size(parts)
-        with whole_file(output, size=size) as file:
-            digest = write_archive(file, parts)
-    manifests = recording.manifests
-    tags = sum(len(one.tags) for one in recording.repositories.values())
-    return RecordedArchive(output, digest, size, tags, len(manifests), len(content) - len(manifests))
