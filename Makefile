@@ -91,7 +91,7 @@ audit: .venv-audit/.made ## Ask the index for known holes of what requirements/r
 		echo "make audit: a hole is known, or some packages could not be looked up (the index gives no advisories here)" >&2; exit 1; }
 
 sbom: .venv-audit/.made ## Write a bill of materials (CycloneDX) of what requirements/runtime.lock names to dist/marfetch.cdx.json.
-	@mkdir -p dist && .venv-audit/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --of JSON \
+	@mkdir -p dist && PYTHONWARNINGS=ignore::UserWarning .venv-audit/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --of JSON \
 		-o dist/marfetch.cdx.json requirements/runtime.lock
 
 # With TAG=v1.2.3 the version must be that one. With KEY=NAME, GnuPG signs the archive of the plugin with that key; without it,

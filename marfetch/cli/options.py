@@ -285,13 +285,15 @@ def _alarm(seconds: float, ring: Callable[[], None]) -> Iterator[None]:
             before(number, frame)  # Ctrl-C
 
     before = signal.signal(signal.SIGINT, on_interrupt)
-    threads.started(interrupt, "marfetch-limit")
     try:
+        threads.started(interrupt, "marfetch-limit")
         yield
     finally:
-        with guard:
-            is_past.set()
-        signal.signal(signal.SIGINT, before)
+        try:
+            with guard:
+                is_past.set()
+        finally:
+            signal.signal(signal.SIGINT, before)
 
 
 def check_timeout(timeout: float | None) -> None:

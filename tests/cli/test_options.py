@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 
@@ -43,16 +43,32 @@ def test_local_work_ends_with_the_time_limit() -> None:
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
-def test_local_work_ends_without_interval_timers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_local_work_ends_without_interval_timers() -> None:
     """Windows has no interval timers."""
-    monkeypatch.delattr(signal, "setitimer")
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(RemoteError, match="not finished within"), settings(0.05).time_limit():
-        compute()
-    with pytest.raises(KeyboardInterrupt), settings(60).time_limit():
-        signal.raise_signal(signal.SIGINT)
-    with settings(60).time_limit():
-        pass
+    with pytest.MonkeyPatch.context() as patch:  # pytest-timeout needs them when a test fails
+        patch.delattr(signal, "setitimer")
+        with pytest.raises(RemoteError, match="not finished within"), settings(0.05).time_limit():
+            compute()
+        with pytest.raises(KeyboardInterrupt), settings(60).time_limit():
+            signal.raise_signal(signal.SIGINT)
+        with settings(60).time_limit():
+            pass
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_time_limit_that_is_over_at_once_leaves_no_handler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the thread of the limit were faster than its start."""
+
+    def at_once(target: Callable[[], object], _: str) -> None:
+        target()
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(options.threads, "started", at_once)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delattr(signal, "setitimer")
+        with pytest.raises(RemoteError, match="not finished within"), settings(0.05).time_limit():
+            compute()
     assert signal.getsignal(signal.SIGINT) is before
 
 
