@@ -75,12 +75,18 @@ _MAX_TOKEN: Final = 32 * 1024
 
 
 class Authority:
-    """The tokens and credentials for one endpoint."""
+    """The tokens and credentials for one endpoint.
+
+    Attributes:
+        is_for_uploads: whether to request tokens for uploads at once. A registry asks for that only at the first upload, so otherwise each
+            repository would need two tokens.
+    """
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._tokens: dict[str, str] = {}
         self._is_basic = False
+        self.is_for_uploads = False
         self._used: set[str] = set()
         """The repositories whose credentials were already sent to the registry or its realm."""
         self._guard = threading.Lock()
@@ -147,6 +153,9 @@ class Authority:
                 if trouble.throttled or trouble.tries >= limits.TRIES:
                     raise
                 failure = trouble
+                if self.is_for_uploads:  # the token server may refuse the whole request; then ask for what the registry says
+                    self.is_for_uploads = False
+                    given.discard("bearer")
             else:
                 return True
         if failure is not None:
@@ -177,7 +186,7 @@ class Authority:
         offered = [one for one in challenges(challenge) if one.scheme not in without]
         for one in offered:
             if one.scheme == "bearer" and one.parameters.get("realm"):
-                return self._realm(one.parameters)
+                return self._realm(one.parameters, repository)
         if any(one.scheme == "basic" for one in offered):
             with self._guard:
                 is_refused = self._is_basic and tried and repository in self._used
@@ -187,7 +196,7 @@ class Authority:
             return "basic"
         return None
 
-    def _realm(self, values: Mapping[str, str]) -> Address:
+    def _realm(self, values: Mapping[str, str], repository: str) -> Address:
         realm = Address.parse(values["realm"])
         if not self._endpoint.is_registry(realm):
             raise PolicyError(
@@ -198,6 +207,8 @@ class Authority:
                 rule="the realm is the registry",
             )
         query = [(name, values[name]) for name in ("service", "scope") if values.get(name)]
+        if self.is_for_uploads and ("scope", read := f"repository:{repository}:pull") in query:
+            query[-1] = ("scope", f"{read},push")
         path, question, own = realm.target.partition("?")
         joined = "&".join(part for part in (own if question else "", urllib.parse.urlencode(query)) if part)
         return Address(realm.scheme, realm.host, f"{path}?{joined}" if joined else path)

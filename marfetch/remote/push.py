@@ -64,6 +64,7 @@ class Pushing:
     def __init__(self, registry: Registry) -> None:
         refuse_official(registry.endpoint)
         self._registry = registry
+        registry.auth.is_for_uploads = True
 
     # -- checks
 

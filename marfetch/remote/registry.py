@@ -293,15 +293,15 @@ class Registry:
                     redirects += 1
                     came_from, current = current, self._redirect(answer, current, redirects, reference)
                     continue
-                if answer.status_code == 401 and self.endpoint.is_registry(current):
-                    carried = signed.get("Authorization", "")
-                    if not carried and not given and self.auth.headers(current, reference.repository):
-                        continue  # another thread has authenticated since this request was sent
-                    self.auth.forget(reference.repository)
-                    challenge, tried = answer.headers.get("WWW-Authenticate", ""), carried.startswith("Basic")
-                    ask = partial(self._token, attempts, reference)
-                    if self.auth.authenticate(challenge, reference.repository, given, ask, tried=tried):
-                        continue
+                if answer.status_code != 401 or not self.endpoint.is_registry(current):
+                    raise explain(self._failure(kind, reference, answer, text))
+            # Only now, without a slot: a request for a token needs one of the same host, and all may be held by requests that were refused.
+            carried = signed.get("Authorization", "")
+            if not carried and not given and self.auth.headers(current, reference.repository):
+                continue  # another thread has authenticated since this request was sent
+            self.auth.forget(reference.repository)
+            challenge, tried = answer.headers.get("WWW-Authenticate", ""), carried.startswith("Basic")
+            if not self.auth.authenticate(challenge, reference.repository, given, partial(self._token, attempts, reference), tried=tried):
                 raise explain(self._failure(kind, reference, answer, text))
 
     @contextmanager

@@ -176,3 +176,20 @@ def test_only_the_target_gets_its_credentials(
     assert outcomes(mirrored(client(), tmp_path / "project", target)) == ["pushed"] * 3
     assert not [asked for asked in mar.asked if "authorization" in {name.lower() for name in asked.headers}]
     forget_credentials()
+
+
+def test_each_repository_needs_one_token(client: Client, target: PushedTo, tmp_path: Path) -> None:
+    target.granted = "pull,push"
+    assert outcomes(mirrored(client(jobs=1), tmp_path / "project", target)) == ["pushed"] * 3
+    tokens = [name for _, name in target.asked if name.startswith("/token")]
+    assert len(tokens) == 3
+    assert all(name.endswith("%3Apull%2Cpush") for name in tokens)
+
+
+@pytest.mark.parametrize("is_strict", [True, False])
+def test_a_token_that_allows_no_upload_is_enough_for_a_dry_run(client: Client, target: PushedTo, tmp_path: Path, is_strict: bool) -> None:
+    target.granted, target.is_strict = "pull", is_strict
+    assert outcomes(mirrored(client(), tmp_path / "project", target, is_rehearsal=True)) == ["would-push"] * 3
+    found = mirrored(client(), tmp_path / "project", target)
+    assert [one.error.exit_code if one.error else 0 for one in found] == [7] * 3
+    assert not target.blobs

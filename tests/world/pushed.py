@@ -29,6 +29,8 @@ class PushedTo:
         mounts: whether a blob can be mounted from another repository.
         has_referrers_api: whether there is a list of referrers for each manifest.
         login: the `Authorization` that every request needs; empty for none.
+        granted: the actions for which `/token` gives tokens, such as `pull,push`; empty if requests need no token.
+        is_strict: whether `/token` refuses a request for more than `granted`, instead of giving what it may.
         odd: called with the method and target of each request; returns a status and headers to answer with, or None to act normally.
     """
 
@@ -39,6 +41,8 @@ class PushedTo:
     has_referrers_api: bool = False
     odd: Callable[[str, str], Answer | None] = lambda _method, _target: None
     login: str = ""
+    granted: str = ""
+    is_strict: bool = False
     host: str = ""
 
     @property
@@ -67,6 +71,7 @@ def accepting(state: PushedTo) -> Iterator[PushedTo]:
                 odd = state.odd(self.command, self.path)
                 if state.login and self.headers["Authorization"] != state.login:
                     odd = 401, {"WWW-Authenticate": 'Basic realm="test"'}
+                odd = odd or (self.refused() if state.granted and not self.path.startswith("/token") else None)
                 status, data, headers = (odd[0], b"", odd[1]) if odd is not None else self.normal(body)
             self.send_response(status)
             for name, value in headers.items():
@@ -78,9 +83,24 @@ def accepting(state: PushedTo) -> Iterator[PushedTo]:
 
         do_GET = do_HEAD = do_POST = do_PUT = answer
 
+        def refused(self) -> Answer | None:
+            """Ask for a token that allows this request. A token is its own scope."""
+            repository = re.split("/(?:manifests|blobs|referrers)/", self.path.removeprefix("/v2/"))[0]
+            actions = "pull" if self.command in ("GET", "HEAD") else "pull,push"
+            given = (self.headers["Authorization"] or "").removeprefix("Bearer ")
+            if given in (f"repository:{repository}:{actions}", f"repository:{repository}:pull,push"):
+                return None
+            scope = f"repository:{repository}:{actions}"
+            return 401, {"WWW-Authenticate": f'Bearer realm="http://{state.host}/token",service="test",scope="{scope}"'}
+
         def normal(self, body: bytes) -> tuple[int, bytes, dict[str, str]]:
             parts = urlsplit(self.path)
             query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+            if parts.path == "/token":
+                name, _, wanted = query["scope"].rpartition(":")
+                actions = ",".join(one for one in wanted.split(",") if one in state.granted.split(","))
+                allowed = actions == wanted or not state.is_strict
+                return (200, json.dumps({"token": f"{name}:{actions}"}).encode(), {}) if allowed else (403, b"", {})
             found = re.fullmatch(r"/v2/(.+)/(manifests|blobs|referrers)/(.*)", parts.path)
             if found is None:
                 return 404, b"", {}
