@@ -258,6 +258,11 @@ def check_layout(found: Opened, *, budget: Callable[[], None] = lambda: None, pr
     return checked
 
 
+def check_content(found: Opened, *, budget: Callable[[], None] = lambda: None, progress: Progress | None = None) -> CheckResult:
+    """Check a bundle, a recording or another layout completely."""
+    return (check_bundle if found.is_bundle else check_layout)(found, budget=budget, progress=progress)
+
+
 def refuse_broken(found: Opened, checked: CheckResult) -> None:
     """Raise unless the bundle is intact.
 
@@ -338,13 +343,8 @@ def _check_graph(found: Opened, checked: CheckResult) -> dict[Digest, Descriptor
 
 
 def _unwanted(found: Opened) -> dict[Digest, Descriptor]:
-    """Return the manifests that the bundle rightly omits: those of an index for platforms that the lock file does not want."""
-    unwanted: dict[Digest, Descriptor] = {}
-    for root in found.roots:
-        node = found.contents.graph.node(root.manifest) if root.children is not None else None
-        if node is not None and root.children is not None:
-            wanted = {child.digest for child in root.children}
-            unwanted |= {child.digest: child for child in node.children if child.digest not in wanted}
+    """Return the manifests that the bundle may and does omit: an index refers to them, and only other platforms are wanted."""
+    unwanted = {digest: child for one in found.partial for digest, child in one.unwanted(found.contents).items()}
     return {digest: one for digest, one in unwanted.items() if found.omitted_manifests.get(digest) == one.size}
 
 

@@ -15,10 +15,10 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 
 from ..content import Steps, Verified, transferring
 from ..document import parse_json
@@ -31,6 +31,7 @@ from ..oci import OCI_INDEX, REF_NAME, Descriptor, Digest, descriptor_json
 from ..project.lockfile import MAX_SIZE as MAX_LOCK_SIZE
 from ..project.lockfile import Lock, parse_lock
 from ..project.roots import LockedRoot, roots_of
+from ..reference import Reference
 from ..tar import BLOCK
 from .recorded import RECORDING_FILE, Recording, parse_recording
 
@@ -51,6 +52,8 @@ FIRST: Final = (MARKER_FILE, INDEX_FILE, RECORD_FILE, LOCK_FILE, PAGE_FILE)
 RECORDED_FIRST: Final = (MARKER_FILE, INDEX_FILE, RECORDING_FILE)
 """The files before the blobs of a recording."""
 MAX_RECORD_SIZE: Final = 128 << 20
+CARRIED: Final = "marfetch.carried"
+"""Annotation in the `index.json` of a folder, on an index of which only some manifests were loaded: their digests, separated by commas."""
 
 _TAR_RECORD: Final = 10 * 1024  # the size of a tar is a multiple of this
 
@@ -266,6 +269,25 @@ def whole(data: bytes) -> Callable[[], Iterator[bytes]]:
 _NOT_A_BUNDLE = ("not-a-layout", "archive-refused")
 
 
+class PartialIndex(NamedTuple):
+    """An index of which only some manifests are wanted.
+
+    Attributes:
+        repository: the repository of the index.
+        manifest: the index.
+        wanted: the digests of the wanted manifests, in the order of the platforms.
+    """
+
+    repository: str
+    manifest: Descriptor
+    wanted: tuple[Digest, ...]
+
+    def unwanted(self, contents: Contents) -> dict[Digest, Descriptor]:
+        """Return the other manifests of the index; none if the index is missing or wrong."""
+        node = contents.graph.node(self.manifest)
+        return {child.digest: child for child in node.children if child.digest not in self.wanted} if node is not None else {}
+
+
 @dataclass(frozen=True, slots=True)
 class Opened:
     """An open bundle or other layout.
@@ -278,6 +300,8 @@ class Opened:
         unread: why the lock file cannot be parsed, if it was changed.
         warnings: warnings about names in the index.
         recording: the answers of a recording; None for a bundle or another layout.
+        partial: the indexes that need not be whole, as the lock file or the `index.json` of a folder says.
+        omitted_manifests: the sizes in bytes of the manifests for unwanted platforms, by digest.
     """
 
     path: Path
@@ -290,16 +314,13 @@ class Opened:
     unread: Error | None = None
     warnings: list[str] = field(default_factory=list)
     recording: Recording | None = None
+    partial: Sequence[PartialIndex] = ()
+    omitted_manifests: Mapping[Digest, int] = field(default_factory=dict)
 
     @property
     def omitted(self) -> dict[Digest, int]:
         """The sizes in bytes of the blobs that a delta omits, by digest."""
         return dict((self.record.omitted if self.record else None) or {})
-
-    @property
-    def omitted_manifests(self) -> dict[Digest, int]:
-        """The sizes in bytes of the manifests for unwanted platforms, by digest."""
-        return dict(self.record.omitted_manifests if self.record else {})
 
 
 @contextmanager
@@ -338,12 +359,29 @@ def opened_store(path: Path, store: ReadonlyTar | Folder) -> Opened:
     is_bundle = any(one is not None for one in (record, lock, unread, recording)) or store.document(PAGE_FILE, MAX_RECORD_SIZE) is not None
     warnings: list[str] = []
     contents = Contents(store, name=repository_name(path.resolve()), warn=warnings.append)
-    contents.omitted = frozenset(map(str, record.omitted_manifests if record is not None else ()))
     try:
         roots = roots_of(lock) if lock is not None else []
     except LockError as error:
         raise IntegrityError(f"`{LOCK_FILE}` of `{path}`: {error.message}", code="bundle-broken", path=str(path)) from error
-    return Opened(path, store, contents, record, lock, roots, is_bundle, unread, warnings, recording)
+    partial = [
+        PartialIndex(root.reference.repository, root.manifest, tuple(child.digest for child in root.children))
+        for root in roots
+        if root.children is not None
+    ]
+    omitted = record.omitted_manifests if record is not None else {}
+    if not is_bundle:
+        partial = [*_partial(store.entries())]
+        omitted = {digest: child.size for one in partial for digest, child in one.unwanted(contents).items()}
+    contents.omitted = frozenset(map(str, omitted))
+    return Opened(path, store, contents, record, lock, roots, is_bundle, unread, warnings, recording, partial, omitted)
+
+
+def _partial(entries: Iterable[Entry]) -> Iterator[PartialIndex]:
+    for name, descriptor in entries:
+        with suppress(Error):
+            if name is not None and CARRIED in descriptor.annotations:
+                carried = descriptor.annotations[CARRIED].split(",")
+                yield PartialIndex(Reference.parse(name).repository, descriptor, tuple(map(Digest.parse, carried)))
 
 
 def _lock(path: Path, store: ReadonlyTar | Folder, record: Record | None) -> tuple[Lock | None, Error | None]:

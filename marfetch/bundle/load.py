@@ -28,7 +28,7 @@ from ..project.sync import Shard
 from ..reference import Reference
 from ..remote.registry import Registry
 from ..text import counted
-from .check import check_bundle, check_layout, refuse_broken
+from .check import check_content, refuse_broken
 from .format import Opened, opened
 from .targets import FolderTarget, Job, Loaded, LoadTarget, RegistryTarget, To, jobs_of, whole_jobs
 
@@ -64,13 +64,12 @@ def load(
     with ExitStack() as stack:
         found = stack.enter_context(opened(path))
         _refuse_unfit(to)
-        check = check_bundle if found.is_bundle else check_layout
-        refuse_broken(found, check(found, budget=client.budget.check, progress=client.progress))
+        refuse_broken(found, check_content(found, budget=client.budget.check, progress=client.progress))
         if gate is not None:
             gate(found)
         found.contents.load()
         target = stack.enter_context(_open_target(client, to))
-        jobs, left_out = (jobs_of(found.contents, found.roots), []) if found.recording is None else whole_jobs(found.contents)
+        jobs, left_out = (jobs_of(found.contents, found.partial), []) if found.recording is None else whole_jobs(found.contents)
         for name in left_out:
             client.progress.warn(f"skipped `{name}`: the recording has only a part of its content")
         if shard is not None:

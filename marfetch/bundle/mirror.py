@@ -97,8 +97,8 @@ def _groups(lock: Lock) -> list[list[LockedRoot]]:
 
 def _job(group: Sequence[LockedRoot]) -> Job:
     tags = {root.reference.tag: None for root in group if root.reference.tag is not None}
-    first = group[0].children[0].digest if group[0].children else None
-    return Job(group[0].reference.repository, group[0].manifest.digest, tuple(tags), first)
+    carried = tuple(child.digest for child in group[0].children or ())
+    return Job(group[0].reference.repository, group[0].manifest.digest, tuple(tags), carried)
 
 
 def _target(client: Session, to: To) -> RegistryTarget:

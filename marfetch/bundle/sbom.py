@@ -14,7 +14,7 @@ from .. import __version__
 from ..artifact.kinds import BICEP_EXTENSION, BICEP_MODULE, CHART, IMAGE, POWERSHELL
 from ..errors import InputError
 from ..oci import Digest
-from .check import check_bundle, check_layout, refuse_broken
+from .check import check_content, refuse_broken
 from .format import Opened
 from .inventory import BundleItem, bundle_items
 
@@ -54,7 +54,7 @@ def sbom(found: Opened, check: Callable[[], None]) -> str:
         raise InputError(
             "`bundle sbom` needs the extra `sbom`, which is not installed", code="usage", hint="run: pip install 'marfetch[sbom]'"
         ) from error
-    refuse_broken(found, (check_bundle if found.is_bundle else check_layout)(found, budget=check))
+    refuse_broken(found, check_content(found, budget=check))
     found.contents.load()
     items = bundle_items(found.contents, found.lock, with_images=True)
     bom = Bom()

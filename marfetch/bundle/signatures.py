@@ -64,14 +64,14 @@ def check_signatures(
         is_required: whether to verify every artifact. If false, verify only artifacts that have a signature or were verified when locked.
 
     Returns:
-        One result per artifact and image. None for a recording, which has no lock, or if `is_required` is false and there is no policy.
+        One result per artifact and image. None without a lock or a trust policy, unless `is_required`.
 
     Raises:
         InputError: `POLICY_MISSING` if `is_required`, `POLICY_INVALID`, `NO_APPLICABLE_POLICY`, `TRUST_STORE_INVALID`;
             `usage`: the bundle has no lock file, or it is a delta whose signatures are in the base bundle.
     """
     request = request or VerifyOptions()
-    if found.recording is not None and not is_required:
+    if (found.recording is not None or not found.is_bundle) and not is_required:
         return None
     if found.lock is None:
         raise InputError(

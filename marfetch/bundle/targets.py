@@ -17,10 +17,10 @@ from ..layout.graph import ManifestNode, NamedCount, closure
 from ..layout.layout import Layout
 from ..layout.repositories import Contents, LayoutRepository, Snapshot
 from ..oci import Descriptor, Digest, Index, Manifest
-from ..project.roots import LockedRoot
 from ..reference import Host, Reference
 from ..remote.push import Pushing, refuse_name
 from ..remote.registry import Registry
+from .format import CARRIED, PartialIndex
 
 # -- jobs
 
@@ -33,34 +33,34 @@ class Job:
         repository: the repository of the manifest in the bundle.
         digest: the digest of the manifest.
         tags: the tags of the manifest in the repository; empty if it has none.
-        first: the manifest for the first platform, if the manifest is an index with only some of its platforms. It gets the tags if
-            the registry refuses such an index.
+        carried: the manifests of an index that are there, in the order of the platforms, if only some of them are. The first gets the tags
+            if the registry refuses such an index.
     """
 
     repository: str
     digest: Digest
     tags: tuple[str, ...] = ()
-    first: Digest | None = None
+    carried: tuple[Digest, ...] = ()
 
     def to_json(self) -> Json:
         """Return the job as JSON."""
-        return [self.repository, str(self.digest), list(self.tags), *([str(self.first)] if self.first else [])]
+        return [self.repository, str(self.digest), list(self.tags), *map(str, self.carried)]
 
     @classmethod
     def from_json(cls, value: Sequence[Any]) -> Job:
         """Parse the result of `to_json`."""
-        repository, digest, tags, *first = value
-        return cls(repository, Digest.parse(digest), tuple(tags), *map(Digest.parse, first))
+        repository, digest, tags, *carried = value
+        return cls(repository, Digest.parse(digest), tuple(tags), tuple(map(Digest.parse, carried)))
 
 
-def jobs_of(contents: Contents, roots: Sequence[LockedRoot] = ()) -> list[Job]:
+def jobs_of(contents: Contents, partial: Sequence[PartialIndex] = ()) -> list[Job]:
     """Return the jobs that load all content of a layout, sorted by repository and digest.
 
     Args:
-        roots: the roots of the lock file in the layout.
+        partial: the indexes of the layout that need not be whole.
     """
     found: list[Job] = []
-    first = {(root.reference.repository, str(root.manifest.digest)): root.children[0].digest for root in roots if root.children}
+    carried = {(one.repository, str(one.manifest.digest)): one.wanted for one in partial}
     snapshot = contents.current()
     named = NamedCount(contents.store.root)
 
@@ -90,7 +90,7 @@ def jobs_of(contents: Contents, roots: Sequence[LockedRoot] = ()) -> list[Job]:
                 tags[digest] = []
                 reached |= reach(digest)
         name = repository.name
-        found += [Job(name, Digest.parse(one), tuple(tags[one]), first.get((name, one))) for one in sorted(tags)]
+        found += [Job(name, Digest.parse(one), tuple(tags[one]), carried.get((name, one), ())) for one in sorted(tags)]
     return found
 
 
@@ -394,8 +394,8 @@ class RegistryTarget:
                 refused = self._put(job, replace(target, digest=one.digest), read(one)) or refused
         for tag in lacking.tags:
             refused = refused or self._put(job, replace(target, tag=tag), read(own))
-        if refused is not None and job.first is not None:
-            upload, lacking = self._first_platform(upload, lacking, job.first, read)
+        if refused is not None:
+            upload, lacking = self._first_platform(upload, lacking, job.carried[0], read)
         is_listed = False
         for node in upload.nodes:
             if referrers := upload.referrers.get(str(node.descriptor.digest)):
@@ -408,7 +408,7 @@ class RegistryTarget:
         try:
             self._pushing.manifest(reference, manifest)
         except RemoteError as error:
-            if job.first is None or manifest.descriptor.digest != job.digest or error.code != "push-failed":
+            if not job.carried or manifest.descriptor.digest != job.digest or error.code != "push-failed":
                 raise
             return error
         return None
@@ -433,7 +433,11 @@ def _refused_index(target: Reference, job: Job, error: Error) -> str:
     tags = " and ".join(f"`{tag}`" for tag in job.tags)
     return (
         f"`{target.host}` refuses the index `{job.digest}` of `{target.repository}`, because only some of its platforms are there;"
-        + (f" {tags} {'points' if len(job.tags) == 1 else 'point'} to the first platform, `{job.first}`" if job.tags else " it has no tag")
+        + (
+            f" {tags} {'points' if len(job.tags) == 1 else 'point'} to the first platform, `{job.carried[0]}`"
+            if job.tags
+            else " it has no tag"
+        )
         + f" ({error.message})"
     )
 
@@ -483,7 +487,8 @@ class FolderTarget:
         for name, one in self._entries_of(contents, job, nodes):
             before = self._layout.names.get(name) if name is not None else one
             is_replaced |= before is not None and before.digest != one.digest
-            self._layout.names.put(name, replace(one, annotations={}))
+            note = {CARRIED: ",".join(map(str, job.carried))} if job.carried and one.digest == job.digest else {}
+            self._layout.names.put(name, replace(one, annotations=note))
         reference = str(Reference(job.repository, None, job.tags[0] if job.tags else None, job.digest))
         return Loaded(reference, "replaced" if is_replaced else "pushed" if is_new or blobs else "unchanged", blobs, size)
 

@@ -111,9 +111,10 @@ def bundle_verify(
 
     Checks the archive format, every digest, the lock file and the signatures, and prints what is missing, unexpected or wrong. Signatures
     are checked if there is a trust policy; with `--verify` or `--trust-policy`, every artifact must be signed. With `--since`, a delta is
-    compared with its base bundle. The exit code is 5 for broken content, and 6 if only signatures fail.
+    compared with its base bundle. Of a folder that a bundle was loaded into, only the content is checked. The exit code is 5 for broken
+    content, and 6 if only signatures fail.
     """
-    from ..bundle.check import check_bundle
+    from ..bundle.check import check_bundle, check_content
     from ..bundle.format import opened
     from ..render.bundle import print_check
     from ..verify.artifact import options_of
@@ -124,7 +125,11 @@ def bundle_verify(
     with ExitStack() as stack:
         found = stack.enter_context(opened(file))
         base = stack.enter_context(opened(since)) if since is not None else None
-        checked = check_bundle(found, base=base, budget=settings.budget().check, progress=settings.report.progress)
+        budget, progress = settings.budget().check, settings.report.progress
+        if base is None and file.is_dir():  # a folder that a bundle was loaded into has no record
+            checked = check_content(found, budget=budget, progress=progress)
+        else:
+            checked = check_bundle(found, base=base, budget=budget, progress=progress)
         signatures = None
         if not checked.findings:
             from ..bundle.signatures import check_signatures

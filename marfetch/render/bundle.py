@@ -174,7 +174,9 @@ def print_check(report: Report, found: Opened, checked: CheckResult, signatures:
     report.note(intact)
     if base is not None:
         report.note(f"this is a delta, without {counted(len(found.omitted), 'blob')} of its base bundle `{base.digest}`")
-    if found.recording is None:
+    if not found.is_bundle:
+        report.note("signatures were not checked: this folder has no lock file, so its origin is unknown")
+    elif found.recording is None:
         _note_signatures(report, signatures)
     return 0
 

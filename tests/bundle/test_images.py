@@ -425,8 +425,8 @@ def test_shards_and_workers_load_images_too(mar: Registry, bundled: Callable[...
     assert sum(one.warning is not None for one in parts) == 1
     with opened(path) as found:
         found.contents.load()
-        (job,) = [one for one in jobs_of(found.contents, found.roots) if one.repository == WEB]
-    assert job == Job(WEB, index.digest, ("2.1",), children[1].digest)
+        (job,) = [one for one in jobs_of(found.contents, found.partial) if one.repository == WEB]
+    assert job == Job(WEB, index.digest, ("2.1",), (children[1].digest, children[0].digest))
     assert Job.from_json(json.loads(json.dumps(job.to_json()))) == job
     config = {"path": str(path), "to": registry, "plain": True, "hosts": [], "timeout": None, "ca": None, "command": "x"}
     ((_, outcome, _, _, error, _, warning),) = json.loads(load_part(json.dumps({"shared": json.dumps(config), "jobs": [job.to_json()]})))
@@ -441,3 +441,35 @@ def test_a_folder_takes_the_index_as_it_is(mar: Registry, bundled: Callable[...,
     raw = run(tool("oras"), "manifest", "fetch", "--oci-layout", f"{folder}@{index.digest}")
     assert Digest.of(raw.encode()) == index.digest
     assert (folder / "blobs" / "sha256" / children[1].digest.encoded).is_file()
+
+
+def test_a_folder_knows_which_platforms_were_loaded(
+    mar: Registry, bundled: Callable[..., Path], registry: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, children = add_multi(mar, attested=True)
+    folder, copied = tmp_path / "layout", tmp_path / "copied"
+    loaded(bundled("linux/arm64", "linux/amd64"), str(folder))
+    for one, other in ((folder, copied), (copied, folder)):
+        code, _, err = said(capsys, "bundle", "verify", one)
+        assert code == 0, err
+        assert "no lock file" in err
+        assert {each.outcome for each in loaded(one, str(other))} == {"pushed" if one == folder else "unchanged"}
+    assert "lacks" not in said(capsys, "bundle", "inspect", copied)[2]
+    assert said(capsys, "bundle", "verify", copied, "--verify")[0] == 2
+    (warning,) = [each.warning for each in loaded(copied, registry) if each.warning is not None]
+    assert str(children[1].digest) in warning  # the first platform in the project file, not in the index
+    (folder / "blobs" / "sha256" / children[0].digest.encoded).unlink()
+    code, out, _ = said(capsys, "bundle", "verify", folder, "--json")
+    assert (code, [one["name"] for one in json.loads(out)["data"]["missing"]]) == (5, [str(children[0].digest)])
+
+
+def test_further_platforms_may_be_loaded_into_a_folder(
+    mar: Registry, bundled: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, children = add_multi(mar)
+    folder = tmp_path / "layout"
+    for number, platforms in enumerate((("linux/arm64", "linux/amd64"), ("linux/amd64", "windows/amd64"), ())):
+        loaded(bundled(*platforms, name=f"{number}.tar"), str(folder))
+        assert said(capsys, "bundle", "verify", folder)[0] == 0
+    (folder / "blobs" / "sha256" / children[0].digest.encoded).unlink()
+    assert said(capsys, "bundle", "verify", folder)[0] == 5
