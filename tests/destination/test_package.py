@@ -13,7 +13,7 @@ from marfetch.destination.package import ChartFiles, chart_files, with_subcharts
 from marfetch.errors import Error, IntegrityError, PolicyError
 from marfetch.oci import Descriptor, Digest
 
-from ..world.archives import chart, file, header, gzipped_zeros, targz
+from ..world.archives import chart, file, gzipped_zeros, header, targz
 
 VALUES = b"image: {repository: r.example/x, tag: 2}\n"
 
