@@ -268,3 +268,27 @@ def test_a_chart_with_escapes_is_unpacked_byte_by_byte(world: World) -> None:
     text = CHART + f"description: {json.dumps(NASTY)}\n".encode()
     ended = untarred(world, targz(file("toy/Chart.yaml", text))).succeeded()
     assert ended.files["out/toy/Chart.yaml"] == sha256(text)
+
+
+HOSTILE = {
+    "recursion": '{{ define "a" }}{{ include "a" . }}{{ end }}{{ include "a" . }}',
+    "recursion by text": '{{ define "a" }}{{ tpl .Values.again . }}{{ end }}{{ include "a" . }}',
+    "loops in loops": "{{ range until 90000 }}{{ range until 90000 }}x{{ end }}{{ end }}",
+    "doubled text": '{{ $x := "a" }}{{ range until 99 }}{{ $x = cat $x $x }}{{ end }}',
+    "doubled list": "{{ $x := list 1 }}{{ range until 99 }}{{ $x = concat $x $x }}{{ end }}",
+    "a value in itself": '{{ $d := dict }}{{ $_ := set $d "a" $d }}{{ toYaml $d }}',
+    "parentheses": "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
+    "long blocks": "{{ range until 99 }}{{ toYaml $.Values | nindent 99 }}{{ end }}",
+}
+
+
+@row("C06", "recursion, loops in loops, growing texts and lists", "Lists the images in the lines, names the template, in bounded memory")
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_template_that_never_ends_is_searched_by_its_lines(world: World, name: str) -> None:
+    values = b"again: '{{ include \"a\" . }}'\nlong: |\n" + b"  x\n" * 100_000
+    template = f"image: a/b:1\n{HOSTILE[name]}\n".encode()
+    add(world, targz(GOOD, file("toy/values.yaml", values), file("toy/templates/a.yaml", template)))
+    ended = world.run("images", "aks/toy:1.2.3", "--json").succeeded(requests=3)
+    data = json.loads(ended.out)["data"]
+    assert [one["image"] for one in data["images"]] == ["a/b:1"]
+    assert [one["path"] for one in data["guessed"]] == ["templates/a.yaml"]

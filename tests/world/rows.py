@@ -93,6 +93,7 @@ ROWS: dict[str, str] = {
     "C03": "archives that are too large or too deep, with too many members or duplicate names",
     "C04": "another chart than the requested one, or no chart",
     "C05": "YAML bombs, tags, escape sequences",
+    "C06": "templates that never end, or that cannot be evaluated",
     "T01": "2,500 tags in pages; null; tags that are not versions",
     "T02": "pages in a loop, endless pages",
     "T03": "a `Link` to another host, to another repository, or malformed",
