@@ -30,7 +30,8 @@ from ..remote.registry import Registry
 from ..text import counted
 from .check import check_content, refuse_broken
 from .format import Opened, opened
-from .targets import FolderTarget, Job, Loaded, LoadTarget, RegistryTarget, To, jobs_of, whole_jobs
+from .jobs import Job, jobs_of, whole_jobs
+from .targets import FolderTarget, Loaded, LoadTarget, RegistryTarget, To
 
 __all__ = ["Loaded", "To", "load"]
 

@@ -31,8 +31,9 @@ from ..project.sync import Shard
 from ..project.wanted import Project, parse_project
 from ..remote.registry import Registry
 from .closure import needed_of
+from .jobs import Job
 from .load import Loaded, To, failed, loaded_from, loaded_json
-from .targets import Job, Lacking, RegistryTarget, Upload
+from .targets import Lacking, RegistryTarget, Upload
 
 __all__ = ["Loaded", "To", "mirror"]
 

@@ -5,133 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from ..artifact.kinds import kind_of
 from ..content import Progress, Transfer, copy, transferring
-from ..document import Json
 from ..endpoint import Endpoint
 from ..errors import Error, InputError, RemoteError
 from ..layout.blobs import Entry
-from ..layout.graph import ManifestNode, NamedCount, closure
+from ..layout.graph import ManifestNode
 from ..layout.layout import Layout
-from ..layout.repositories import Contents, LayoutRepository, Snapshot
+from ..layout.repositories import Contents
 from ..oci import Descriptor, Digest, Index, Manifest
 from ..reference import Host, Reference
 from ..remote.push import Pushing, refuse_name
 from ..remote.registry import Registry
-from .format import CARRIED, PartialIndex
-
-# -- jobs
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A unit of work: one manifest to load, with its children, blobs and referrers.
-
-    Attributes:
-        repository: the repository of the manifest in the bundle.
-        digest: the digest of the manifest.
-        tags: the tags of the manifest in the repository; empty if it has none.
-        carried: the manifests of an index that are there, in the order of the platforms, if only some of them are. The first gets the tags
-            if the registry refuses such an index.
-    """
-
-    repository: str
-    digest: Digest
-    tags: tuple[str, ...] = ()
-    carried: tuple[Digest, ...] = ()
-
-    def to_json(self) -> Json:
-        """Return the job as JSON."""
-        return [self.repository, str(self.digest), list(self.tags), *map(str, self.carried)]
-
-    @classmethod
-    def from_json(cls, value: Sequence[Any]) -> Job:
-        """Parse the result of `to_json`."""
-        repository, digest, tags, *carried = value
-        return cls(repository, Digest.parse(digest), tuple(tags), tuple(map(Digest.parse, carried)))
-
-
-def jobs_of(contents: Contents, partial: Sequence[PartialIndex] = ()) -> list[Job]:
-    """Return the jobs that load all content of a layout, sorted by repository and digest.
-
-    Args:
-        partial: the indexes of the layout that need not be whole.
-    """
-    found: list[Job] = []
-    carried = {(one.repository, str(one.manifest.digest)): one.wanted for one in partial}
-    snapshot = contents.current()
-    named = NamedCount(contents.store.root)
-
-    def reach(root: str) -> set[str]:
-        reached: set[str] = set()
-        for one in _nodes(snapshot, repository, root):
-            named.add(1)
-            reached.add(str(one.descriptor.digest))
-        return reached
-
-    for repository in snapshot.repositories.values():
-        tags: dict[str, list[str]] = {}
-        for tag, descriptor in repository.tags.items():
-            tags.setdefault(str(descriptor.digest), []).append(tag)
-        reached = {digest for root in tags for digest in reach(root)}
-        # Among untagged manifests, referrers and children come last: the job of their subject or parent usually includes them.
-        referrers = {str(one.digest) for listed in repository.referrers.values() for one in listed}
-        children = {
-            str(child.digest)
-            for one in repository.manifests.values()
-            if (node := snapshot.graph.node(one)) is not None
-            for child in node.children
-            if str(child.digest) not in tags
-        }
-        for digest in sorted(repository.manifests, key=lambda one: (one in referrers or one in children, one)):
-            if digest not in reached:
-                tags[digest] = []
-                reached |= reach(digest)
-        name = repository.name
-        found += [Job(name, Digest.parse(one), tuple(tags[one]), carried.get((name, one), ())) for one in sorted(tags)]
-    return found
-
-
-def whole_jobs(contents: Contents) -> tuple[list[Job], list[str]]:
-    """Return the jobs of a recording whose content is complete, and the references of the incomplete artifacts.
-
-    If an index is incomplete, its complete manifests are loaded without it. If a referrer is incomplete, its subject is loaded without it.
-    """
-    snapshot = contents.current()
-    whole: list[Job] = []
-    left_out: list[str] = []
-
-    def is_whole(repository: LayoutRepository, root: str) -> bool:
-        found = closure([repository.manifests[root]], snapshot.graph.node)
-        return all(node is not None and snapshot.missing.isdisjoint(str(blob.digest) for blob in node.blobs) for _, node in found)
-
-    for repository in snapshot.repositories.values():
-        for subject, listed in repository.referrers.items():
-            repository.referrers[subject] = [one for one in listed if is_whole(repository, str(one.digest))]
-    for job in jobs_of(contents):
-        repository = snapshot.repositories[job.repository]
-        if is_whole(repository, str(job.digest)):
-            whole.append(job)
-            continue
-        left_out.append(str(Reference(job.repository, None, job.tags[0] if job.tags else None, job.digest)))
-        found = closure([repository.manifests[str(job.digest)]], snapshot.graph.node)
-        parts = [str(one.digest) for one, node in found if node is not None and one.digest != job.digest]
-        whole += [Job(job.repository, Digest.parse(part)) for part in parts if is_whole(repository, part)]
-    return list(dict.fromkeys(whole)), left_out
-
-
-def _nodes(snapshot: Snapshot, repository: LayoutRepository, root: str) -> Iterator[ManifestNode]:
-    """Yield the manifests of a job, each once. A manifest comes after its children and before its referrers."""
-    found = closure([repository.manifests[root]], snapshot.graph.node, lambda digest: repository.referrers.get(str(digest), ()))
-    return (node for _, node in found if node is not None)
-
-
-def _blobs(node: ManifestNode) -> Iterable[Descriptor]:
-    """Return the config and layer blobs of a manifest, each once."""
-    return {blob.digest: blob for blob in node.blobs}.values()
-
+from .format import CARRIED
+from .jobs import Job, job_nodes, node_blobs
 
 Outcome: TypeAlias = Literal["pushed", "unchanged", "replaced", "failed", "would-push", "would-replace"]
 
@@ -328,7 +217,7 @@ class RegistryTarget:
     def load(self, contents: Contents, job: Job) -> Loaded:
         snapshot = contents.current()
         repository = snapshot.repositories[job.repository]
-        nodes = list(_nodes(snapshot, repository, str(job.digest)))
+        nodes = list(job_nodes(snapshot, repository, str(job.digest)))
         root = contents.manifests.read(repository.manifests[str(job.digest)])
         upload = Upload(job, nodes, repository.referrers, kind_of(root).name if isinstance(root, Manifest) else None)
         lacking = self.lacking(upload)
@@ -350,7 +239,7 @@ class RegistryTarget:
             return digest in there or self._pushing.digest(replace(target, digest=digest)) == digest
 
         nodes = [node for node in upload.nodes if not has(node.descriptor.digest)]
-        blobs = {blob.digest: blob for node in nodes for blob in _blobs(node)}
+        blobs = {blob.digest: blob for node in nodes for blob in node_blobs(node)}
         missing = [blobs[digest] for digest in self.missing_blobs(job.repository, blobs)]
         tags = [tag for tag, digest in before.items() if digest != job.digest]
         is_refused = not missing and [node.descriptor.digest for node in nodes] == [job.digest] and {*before.values()} <= {job.first}
@@ -394,8 +283,8 @@ class RegistryTarget:
                 refused = self._put(job, replace(target, digest=one.digest), read(one)) or refused
         for tag in lacking.tags:
             refused = refused or self._put(job, replace(target, tag=tag), read(own))
-        if refused is not None:
-            upload, lacking = self._first_platform(upload, lacking, job.carried[0], read)
+        if refused is not None and job.first is not None:
+            upload, lacking = self._first_platform(upload, lacking, job.first, read)
         is_listed = False
         for node in upload.nodes:
             if referrers := upload.referrers.get(str(node.descriptor.digest)):
@@ -433,11 +322,7 @@ def _refused_index(target: Reference, job: Job, error: Error) -> str:
     tags = " and ".join(f"`{tag}`" for tag in job.tags)
     return (
         f"`{target.host}` refuses the index `{job.digest}` of `{target.repository}`, because only some of its platforms are there;"
-        + (
-            f" {tags} {'points' if len(job.tags) == 1 else 'point'} to the first platform, `{job.carried[0]}`"
-            if job.tags
-            else " it has no tag"
-        )
+        + (f" {tags} {'points' if len(job.tags) == 1 else 'point'} to the first platform, `{job.first}`" if job.tags else " it has no tag")
         + f" ({error.message})"
     )
 
@@ -470,14 +355,14 @@ class FolderTarget:
     def load(self, contents: Contents, job: Job) -> Loaded:
         snapshot = contents.current()
         repository = snapshot.repositories[job.repository]
-        nodes = list(_nodes(snapshot, repository, str(job.digest)))
+        nodes = list(job_nodes(snapshot, repository, str(job.digest)))
         here = Reference(job.repository, Host("bundle"))
         blobs = size = 0
         is_new = is_replaced = False
         for node in nodes:
             one = node.descriptor
             self._drop_if_corrupted(one.digest)
-            for blob in _blobs(node):
+            for blob in node_blobs(node):
                 self._drop_if_corrupted(blob.digest)
                 if copy(contents, self._layout, here, blob, name=job.repository, progress=self._progress):
                     blobs, size = blobs + 1, size + blob.size

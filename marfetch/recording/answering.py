@@ -10,8 +10,9 @@ from starlette.types import ASGIApp, Scope
 
 from ..bundle.recorded import Absence, Recording
 from ..errors import Error, IntegrityError, NotFoundError, PolicyError, RateLimitedError, StorageError
-from ..oci import Digest
-from ..serve.responses import data_digest, no_blob, no_manifest, no_name, nowhere, problem
+from ..oci import Digest, Index, Manifest
+from ..reference import is_repository, is_tag
+from ..serve.responses import PlainResponse, SentPart, data_digest, no_blob, no_manifest, no_name, nowhere, problem, span
 from ..serve.routing import RegistryApp
 from .seen import Observations
 
@@ -51,6 +52,26 @@ class Answers(RegistryApp):
     async def other(self, scope: Scope) -> ASGIApp:
         self.seen.refuse(self.named(scope), "only requests to the registry API are answered")
         return await super().other(scope)
+
+    async def manifest(self, name: str, text: str) -> Manifest | Index | None:
+        digest = digest_of(text) if ":" in text else None
+        if not is_repository(name) or (digest is None and not is_tag(text)):
+            return None
+        return await self.known_manifest(name, text, digest)
+
+    async def known_manifest(self, name: str, text: str, digest: Digest | None) -> Manifest | Index | None:
+        """Return the manifest with a valid tag (`digest` is None) or digest."""
+        raise NotImplementedError
+
+    async def blob(self, scope: Scope, name: str, text: str) -> ASGIApp:
+        digest = digest_of(text)
+        if digest is None or not is_repository(name):
+            return no_blob(name, text) if is_repository(name) else no_name(name)
+        return await self.known_blob(scope, name, digest)
+
+    async def known_blob(self, scope: Scope, name: str, digest: Digest) -> ASGIApp:
+        """Return the response to a request for a blob with a valid digest."""
+        raise NotImplementedError
 
     async def answered(self, answer: Callable[[Scope], Awaitable[ASGIApp]], scope: Scope) -> ASGIApp:
         try:
@@ -94,6 +115,12 @@ class Answers(RegistryApp):
         if digest is None or not holders:
             return await self.other(scope)
         return await self.blob(scope, min(holders), str(digest))
+
+
+def head_only(scope: Scope, digest: Digest, size: int) -> ASGIApp:
+    """Return the response to HEAD for a blob whose bytes are not needed."""
+    found = span(scope, digest, size)
+    return PlainResponse(found.headers, b"", found.status) if isinstance(found, SentPart) else found
 
 
 def absence(error: NotFoundError) -> Absence:

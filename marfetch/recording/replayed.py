@@ -11,10 +11,10 @@ from ..bundle.format import Opened
 from ..bundle.recorded import RecordedRepository, Recording
 from ..errors import Error, IntegrityError, LockError, NotFoundError
 from ..oci import Descriptor, Digest, Index, Manifest
-from ..reference import is_repository, is_tag
-from ..serve.responses import PlainResponse, SentPart, no_blob, no_name, problem, span
+from ..reference import is_repository
+from ..serve.responses import problem
 from ..serve.streams import VerifiedBlobs, blob_response
-from .answering import Answers, digest_of
+from .answering import Answers, head_only
 from .seen import Observations
 
 
@@ -50,10 +50,7 @@ class Replayed(Answers):
             raise _missing()
         return one.listed
 
-    async def manifest(self, name: str, text: str) -> Manifest | Index | None:
-        digest = digest_of(text) if ":" in text else None
-        if not is_repository(name) or (digest is None and not is_tag(text)):
-            return None
+    async def known_manifest(self, name: str, text: str, digest: Digest | None) -> Manifest | Index | None:
         one = self._repository(name, f"manifests/{text}")
         found = one.manifests.get(one.tags.get(text) if digest is None else digest)  # type: ignore[arg-type]
         if found is None:
@@ -68,27 +65,19 @@ class Replayed(Answers):
             raise _missing()
         return found
 
-    async def blob(self, scope: Scope, name: str, text: str) -> ASGIApp:
-        digest = digest_of(text)
-        if digest is None or not is_repository(name):
-            return no_blob(name, text) if is_repository(name) else no_name(name)
-        one = self._repository(name, f"blobs/{text}")
+    async def known_blob(self, scope: Scope, name: str, digest: Digest) -> ASGIApp:
+        one = self._repository(name, f"blobs/{digest}")
         size = one.blobs.get(digest)
         if size is None:
-            return self._head(scope, digest, one)
+            if scope["method"] != "HEAD" or digest not in one.sizes:  # of some blobs, only HEAD was recorded
+                raise _missing()
+            return head_only(scope, digest, one.sizes[digest])
         answer = await blob_response(scope, digest, self._store.extent(digest), self._checked)
         if answer is None:
             error = IntegrityError(f"the blob `{digest}` of the recording `{self._store.root}` is corrupted", code="bundle-broken")
             self.seen.fail(self.named(scope), error)
             return problem(502, "UNKNOWN", error.message)
         return answer
-
-    def _head(self, scope: Scope, digest: Digest, one: RecordedRepository) -> ASGIApp:
-        """Answer for a blob that is not in the recording. For some of these blobs, HEAD was recorded."""
-        if scope["method"] != "HEAD" or digest not in one.sizes:
-            raise _missing()
-        found = span(scope, digest, one.sizes[digest])
-        return PlainResponse(found.headers, b"", found.status) if isinstance(found, SentPart) else found
 
     def _repository(self, name: str, path: str) -> RecordedRepository:
         """Return the answers about a repository.

@@ -29,10 +29,10 @@ from ..layout.ingest import FileIngest
 from ..layout.layout import Layout
 from ..layout.repositories import lexical
 from ..oci import Descriptor, Digest, Index, Manifest
-from ..reference import Host, Reference, is_repository, is_tag
-from ..serve.responses import PIECE, PlainResponse, SentPart, no_blob, no_name, span
+from ..reference import Host, Reference, is_repository
+from ..serve.responses import PIECE, SentPart, span
 from ..serve.streams import VerifiedBlobs, blob_response
-from .answering import Answers, absence, digest_of
+from .answering import Answers, absence, head_only
 from .seen import Observations
 
 WHOLE: Final = 1 << 20
@@ -104,10 +104,7 @@ class Upstream(Answers):
         self._recorded(name).listed = listed
         return listed
 
-    async def manifest(self, name: str, text: str) -> Manifest | Index | None:
-        digest = digest_of(text) if ":" in text else None
-        if not is_repository(name) or (digest is None and not is_tag(text)):
-            return None
+    async def known_manifest(self, name: str, text: str, digest: Digest | None) -> Manifest | Index | None:
         at = self._repository(name).at(tag=None if digest is not None else text, digest=digest)
         found = await self._found(name, f"manifests/{text}", at.manifest)
         one, own = self._recorded(name), found.descriptor
@@ -124,18 +121,14 @@ class Upstream(Answers):
         self._recorded(name).referrers[digest] = found
         return found
 
-    async def blob(self, scope: Scope, name: str, text: str) -> ASGIApp:
-        digest = digest_of(text)
-        if digest is None or not is_repository(name):
-            return no_blob(name, text) if is_repository(name) else no_name(name)
+    async def known_blob(self, scope: Scope, name: str, digest: Digest) -> ASGIApp:
         known = self._described.get((name, digest))
         if scope["method"] == "HEAD" or known is None:
             size = await self._found(name, f"blobs/{digest}", partial(self._size, name, digest, known))
             known = known or Descriptor(_BLOB, digest, size)
         if scope["method"] == "HEAD":
             self._recorded(name).sizes[digest] = known.size
-            found = span(scope, digest, known.size)
-            return PlainResponse(found.headers, b"", found.status) if isinstance(found, SentPart) else found
+            return head_only(scope, digest, known.size)
         with self._absences(name, f"blobs/{digest}"):
             self._recorded(name).blobs[digest] = known.size
             return await self._content(scope, name, known)

@@ -15,8 +15,9 @@ from marfetch.bundle.check import CheckResult, check_bundle
 from marfetch.bundle.create import create
 from marfetch.bundle.format import RECORD_FILE, Record, opened, parse_record, record_bytes
 from marfetch.bundle.inventory import BundleItem, bundle_items, differences
+from marfetch.bundle.jobs import Job, jobs_of
 from marfetch.bundle.load import load, load_part
-from marfetch.bundle.targets import Job, Loaded, To, jobs_of
+from marfetch.bundle.targets import Loaded, To
 from marfetch.client.session import Session, SessionOptions
 from marfetch.errors import Error, LockError, RemoteError
 from marfetch.oci import Descriptor, Digest

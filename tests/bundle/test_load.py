@@ -22,8 +22,9 @@ from marfetch.bundle import targets
 from marfetch.bundle.check import check_layout
 from marfetch.bundle.create import create
 from marfetch.bundle.format import opened
+from marfetch.bundle.jobs import jobs_of
 from marfetch.bundle.load import load, load_part
-from marfetch.bundle.targets import Loaded, To, jobs_of
+from marfetch.bundle.targets import Loaded, To
 from marfetch.client.session import Session, SessionOptions
 from marfetch.content import copy
 from marfetch.errors import Error, InputError, IntegrityError, PolicyError, StorageError
