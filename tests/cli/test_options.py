@@ -10,6 +10,7 @@ from threading import Event, Thread
 
 import pytest
 
+from marfetch import threads
 from marfetch.cli import options
 from marfetch.cli.options import Settings
 from marfetch.errors import NotFoundError, RemoteError
@@ -64,7 +65,7 @@ def test_a_time_limit_that_is_over_at_once_leaves_no_handler(monkeypatch: pytest
         target()
 
     before = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(options.threads, "started", at_once)
+    monkeypatch.setattr(threads, "started", at_once)
     with pytest.MonkeyPatch.context() as patch:
         patch.delattr(signal, "setitimer")
         with pytest.raises(RemoteError, match="not finished within"), settings(0.05).time_limit():
