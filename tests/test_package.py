@@ -38,6 +38,7 @@ def test_the_root_holds_what_a_newcomer_needs_and_nothing_else() -> None:
         "README.md",
         "SECURITY.md",
         "SUPPORT.md",
+        "action.yml",
         "plugin.complete",
         "plugin.yaml",
         "pyproject.toml",

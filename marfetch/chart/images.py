@@ -13,7 +13,6 @@ from ..errors import PolicyError
 from .manifests import ImagePlace, images_in
 from .naming import FoundImages, NamedImage, Occurrence, Source, value_in
 from .parts import VALUES_FILE, WITHIN
-from .rendering import render
 from .template.marked import cut, spans_of
 from .tree import Chart, enabled_chart, read_chart
 from .unevaluated import beside_templates
@@ -89,6 +88,8 @@ def search(
         chart = enabled_chart(chart, values)
     except PolicyError as error:
         return ChartSearch(chart, [], {**failed, VALUES_FILE: error.message}, {})
+    from .rendering import render  # late: the evaluator of templates, which only a search for images needs
+
     rendered = render(chart, check=check)
     found: list[Occurrence] = []
     left = MAX_READ
