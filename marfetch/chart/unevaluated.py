@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ..document import Json, parse_yaml
 from ..errors import Error
@@ -12,10 +12,12 @@ from .expected import CHART_FILE
 from .manifests import IMAGE, LINE, MAX_IMAGE, images_in, is_image
 from .naming import NamedImage, Occurrence, value_in
 from .parts import PARTS
-from .rendering import Rendered
 from .template.goformat import number_text
 from .template.marked import concat, spans_of
 from .tree import Chart
+
+if TYPE_CHECKING:
+    from .rendering import Rendered
 
 _ANNOTATIONS: Final = ("artifacthub.io/images", "helm.sh/images")
 _USES_VALUES: Final = re.compile(rb"\{\{[^}]*\b(?:Values|include|template)\b")
