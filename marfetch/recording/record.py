@@ -239,5 +239,5 @@ def _removed_when_killed(path: str) -> Iterator[None]:
     try:
         yield
     finally:
-        shell.kill()
+        shell.terminate()  # Windows has no SIGKILL
         shell.communicate()

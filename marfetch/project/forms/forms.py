@@ -148,7 +148,7 @@ def find(path: PurePath, text: str, context: Context = NO_CONTEXT, parts: list[D
     else:
         if path.suffix in (*_YAML, ".tf", ".tofu"):
             yield LeftOut(1, "the file is too large for a complete parse, so it is searched line by line")
-        plain = without_comments(text, is_powershell=True) if path.suffix in (".ps1", ".psm1") else text
+        plain = without_comments(text, is_ps1=True) if path.suffix in (".ps1", ".psm1") else text
         yield from _lines(search, plain, 1, 0, context.check)
 
 

@@ -270,8 +270,8 @@ def _without_host(text: str, start: int, end: int) -> Iterator[re.Match[str]]:
         before = word[1]
 
 
-def without_comments(text: str, *, is_powershell: bool = False) -> str:
+def without_comments(text: str, *, is_ps1: bool = False) -> str:
     """Replace block comments (`/* */`, or `<# #>` in PowerShell) by spaces."""
-    if is_powershell:
+    if is_ps1:
         return _POWERSHELL_COMMENT.sub(lambda match: re.sub(r"[^\r\n]", " ", match[0]), text)
     return _BLOCK_COMMENT.sub(lambda match: match[0] if match["text"] is not None else re.sub(r"[^\r\n]", " ", match[0]), text)
