@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,12 @@ from .scene import CHART, Scene, answers, asking
 
 pytestmark = pytest.mark.slow
 MAR = f"https://mcr.microsoft.com/v2/{CHART}"
+
+
+@pytest.fixture(autouse=True)
+def curl(tool: Callable[[str], Path]) -> Path:
+    """The program that most commands here run."""
+    return tool("curl")
 
 
 def added(scene: Scene, data: bytes) -> str:

@@ -189,7 +189,7 @@ def tools(tool: Callable[[str], Path], place: Path) -> list[list[str]]:
         [str(tool("regctl")), "artifact", "get", reference, "--output", "out"],
         [str(tool("skopeo")), "inspect", "--raw", f"docker://{reference}"],
         [str(tool("skopeo")), "copy", "--preserve-digests", f"docker://{reference}", "oci:copied:x"],
-        ["curl", "-sfo", "/dev/null", f"https://mcr.microsoft.com/v2/{CHART}/manifests/1.7.12"],
+        [str(tool("curl")), "-sfo", "/dev/null", f"https://mcr.microsoft.com/v2/{CHART}/manifests/1.7.12"],
         [sys.executable, "-c", f"import requests; requests.get('https://mcr.microsoft.com/v2/{CHART}/tags/list').raise_for_status()"],
         line("pull", f"{CHART}:1.7.12", "-d", "ours", "--cache-dir", "ours-cache"),
     ]
@@ -282,7 +282,7 @@ def test_a_registry_of_ones_own_may_share_its_name_with_another_server(scene: Sc
     assert scene.replay("true", options=("--allow", "own.test:443")).returncode == 0
 
 
-def test_memory_stays_bounded(scene: Scene) -> None:
+def test_memory_stays_bounded(scene: Scene, tool: Callable[[str], Path]) -> None:
     big = os.urandom(1 << 20) * 200
     name = f"sha256:{hashlib.sha256(big).hexdigest()}"
     scene.mar.blobs[name] = big
@@ -290,7 +290,7 @@ def test_memory_stays_bounded(scene: Scene) -> None:
         "import re, sys; from marfetch.__main__ import main; code = main(sys.argv[1:]);"
         " print(re.search(r'VmHWM:\\s+([0-9]+)', open('/proc/self/status').read())[1], file=sys.stderr); sys.exit(code)"
     )
-    fetch = ["curl", "-sfo", "/dev/null", f"https://mcr.microsoft.com/v2/{CHART}/blobs/{name}"]
+    fetch = [str(tool("curl")), "-sfo", "/dev/null", f"https://mcr.microsoft.com/v2/{CHART}/blobs/{name}"]
     for words in (["record", "-o", "x.tar"], ["replay", "x.tar"]):
         done = subprocess.run(
             [sys.executable, "-c", code, *words, "--", *fetch], cwd=scene.place, env=scene.environment(), capture_output=True, text=True, timeout=100, check=False

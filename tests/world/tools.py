@@ -75,6 +75,7 @@ SCRIPTS = {"axe-core": "axe.min.js"}
 
 SYSTEM = {
     "chromium": "chromium",
+    "curl": "curl",
     "fish": "fish",
     "gpg": "gnupg",
     "skopeo": "skopeo",
