@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import yaml
 
 import marfetch
 
+from .world.gnupg import homes, new_key
 from .world.paths import ROOT
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.y*ml"))
@@ -143,27 +143,13 @@ def test_the_key_signs_what_helm_4_accepts(tmp_path: Path) -> None:
     (step,) = [step for step in jobs["sign"]["steps"] if "run" in step]
     if shutil.which("gpg") is None:
         pytest.skip("needs the program gpg")
-    home = Path(tempfile.mkdtemp(prefix="mf-", dir="/tmp"))  # the socket of the agent has a short name
-    (home / "own").mkdir(mode=0o700)
-    (home / "runner").mkdir(mode=0o700)
-    try:
-        own = {**os.environ, "GNUPGHOME": str(home / "own")}
-        line = [
-            "gpg",
-            "--batch",
-            "--pinentry-mode",
-            "loopback",
-            "--passphrase",
-            "",
-            "--quick-generate-key",
-            "x <x@example.invalid>",
-            "rsa3072",
-        ]
-        subprocess.run(line, env=own, check=True, capture_output=True)
+    with homes("own", "runner") as (here, there):
+        new_key(here, "x <x@example.invalid>")
+        own = {**os.environ, "GNUPGHOME": str(here)}
         key = subprocess.run(["gpg", "--armor", "--export-secret-keys"], env=own, check=True, capture_output=True, text=True).stdout
         dist = tmp_path / "dist"
         subprocess.run([sys.executable, str(ROOT / "ci" / "release.py"), str(dist)], check=True, capture_output=True)
-        runner = {**os.environ, "GNUPGHOME": str(home / "runner"), "SIGNING_KEY": key}
+        runner = {**os.environ, "GNUPGHOME": str(there), "SIGNING_KEY": key}
         subprocess.run(["bash", "-eo", "pipefail", "-c", step["run"]], cwd=dist, env=runner, check=True, capture_output=True)
         archive = f"marfetch-{marfetch.__version__}.tgz"
         assert sorted(path.name for path in dist.iterdir()) == ["SHA256SUMS", archive, f"{archive}.prov", "marfetch.asc"]
@@ -171,10 +157,6 @@ def test_the_key_signs_what_helm_4_accepts(tmp_path: Path) -> None:
             archive in subprocess.run(["gpg", "--verify", str(dist / f"{archive}.prov")], env=own, check=True, capture_output=True).args[-1]
         )
         subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=dist, check=True, capture_output=True)
-    finally:
-        for one in ("own", "runner"):
-            subprocess.run(["gpgconf", "--kill", "all"], env={**os.environ, "GNUPGHOME": str(home / one)}, check=False, capture_output=True)
-        shutil.rmtree(home, ignore_errors=True)
 
 
 def test_commands_of_the_workflows_are_targets_of_make() -> None:

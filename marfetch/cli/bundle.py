@@ -24,7 +24,7 @@ _File = Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="Proje
 _Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Archive to write; an existing file is replaced.")]
 _Since = Annotated[Path | None, typer.Option("--since", metavar="FILE", help="Leave out content that this earlier bundle already has.")]
 _Base = Annotated[Path | None, typer.Option("--since", metavar="FILE", help="Base bundle of this delta, to compare the delta with.")]
-_Referrers = Annotated[bool, typer.Option("--referrers", help="Include referrers: signatures, SBOMs, end-of-life marks and others.")]
+Referrers = Annotated[bool, typer.Option("--referrers", help="Include referrers: signatures, SBOMs, end-of-life marks and others.")]
 _Bundle = Annotated[Path, typer.Argument(metavar="FILE", help="Bundle or other OCI image layout, as a tar file or a directory.")]
 _A = Annotated[Path, typer.Argument(metavar="FILE", help="Older bundle.")]
 _B = Annotated[Path, typer.Argument(metavar="FILE", help="Newer bundle.")]
@@ -54,7 +54,7 @@ def bundle_create(
     output: _Output,
     file: _File = Path("marfetch.yaml"),
     since: _Since = None,
-    referrers: _Referrers = False,
+    referrers: Referrers = False,
 ) -> int:
     """Write a bundle with everything in marfetch.lock.
 

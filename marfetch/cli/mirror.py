@@ -8,14 +8,13 @@ from typing import Annotated
 
 import typer
 
-from .bundle import PlainHttp
+from .bundle import PlainHttp, Referrers
 from .help import add
 from .options import Executor, Settings, Shard, shared
 
 _File = Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="Project file; the registry gets what its lock file names.")]
 _To = Annotated[str, typer.Option("--to", metavar="HOST[:PORT][/PREFIX]", help="Your own registry.")]
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be uploaded, without uploading anything.")]
-_Referrers = Annotated[bool, typer.Option("--referrers", help="Include referrers: signatures, SBOMs, end-of-life marks and others.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -28,7 +27,7 @@ def mirror(
     to: _To,
     file: _File = Path("marfetch.yaml"),
     dry_run: _DryRun = False,
-    referrers: _Referrers = False,
+    referrers: Referrers = False,
     plain_http: PlainHttp = False,
     shard: Shard = None,
     executor: Executor = None,

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import tarfile
-import tempfile
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +18,7 @@ import trustme
 from marfetch import __version__
 
 from ..world.content import ALB
+from ..world.gnupg import homes, new_key
 from ..world.paths import ROOT
 from ..world.real import distribution, run
 from ..world.tls import server_context
@@ -33,27 +32,10 @@ KEY = "marfetch test <test@example.invalid>"
 def keys(tool: Tool) -> Iterator[Path]:
     """A home of GnuPG with a throw-away key; its public half is in `public.gpg`."""
     tool("gpg")
-    place = Path(tempfile.mkdtemp(prefix="mf-", dir="/tmp"))  # the socket of the agent has a short name
-    named = str(place)
-    try:
-        run(
-            "gpg",
-            "--batch",
-            "--pinentry-mode",
-            "loopback",
-            "--passphrase",
-            "",
-            "--quick-generate-key",
-            KEY,
-            "rsa3072",
-            "sign",
-            GNUPGHOME=named,
-        )
-        run("gpg", "--batch", "--output", place / "public.gpg", "--export", KEY, GNUPGHOME=named)
+    with homes("signer") as (place,):
+        new_key(place, KEY)
+        run("gpg", "--batch", "--output", place / "public.gpg", "--export", KEY, GNUPGHOME=str(place))
         yield place
-    finally:
-        subprocess.run(["gpgconf", "--kill", "all"], env={**os.environ, "GNUPGHOME": named}, check=False, capture_output=True)
-        shutil.rmtree(place, ignore_errors=True)
 
 
 def released(into: Path, keys: Path | None, **environment: str) -> subprocess.CompletedProcess[str]:
