@@ -164,7 +164,7 @@ class Item:
         return Platform.parse(self.platform) if self.platform else None
 
     def options(self) -> dict[str, Json]:
-        """Return the keys that differ from their default, as in the file, without `name` and those that choose the version."""
+        """Return the keys that differ from their default, as in the file. `name` and the keys that choose the version are left out."""
         found: dict[str, Json] = {
             "destination": self.destination if self.destination != "." else None,
             "kind": list(self.kinds),

@@ -240,7 +240,7 @@ class Upstream(Answers):
         return flow
 
     def _ended(self, digest: Digest, flow: _Flow) -> None:
-        """Note the failure of a download, also if nobody waits for it any more."""
+        """Record that a download failed, even if the command no longer waits for the blob."""
         del self._flows[digest]
         error = flow.ended()
         if isinstance(error, Error) and not isinstance(error, NotFoundError):
