@@ -56,7 +56,7 @@ test-lowest: ## Run many tests with the lowest version of each dependency that p
 	@mkdir -p .tmp; rm -rf .venv-lowest; echo uv > .tmp/uv.txt; $(environment) .venv-lowest --upgrade .tmp/uv.txt "$(PYTHON)" && \
 	uv=.venv-lowest/bin/uv && $$uv pip compile -q --resolution lowest-direct --python .venv-lowest/bin/python \
 		--extra all pyproject.toml -o .tmp/lowest.txt && \
-	grep -oE '^(asn1crypto|cbor2|hatchling|hypothesis|pytest|pytest-timeout|pytest-xdist|trustme)==[^ ;]+' requirements/dev.lock > .tmp/tools.txt && \
+	grep -oE '^(asn1crypto|cbor2|filelock|hatchling|hypothesis|pytest|pytest-timeout|pytest-xdist|trustme)==[^ ;]+' requirements/dev.lock > .tmp/tools.txt && \
 	$$uv pip install -q --python .venv-lowest/bin/python -r .tmp/lowest.txt -r .tmp/tools.txt && \
 	$(RUN) PYTHONPATH="$(CURDIR)" .venv-lowest/bin/python -m pytest -n 2 -q -m "not (network or slow or tool or install)" \
 		$(addprefix tests/,agents cli client destination helm layout library project remote render serve)

@@ -271,7 +271,7 @@ def program() -> None:
     import gc
     import os
 
-    gc.set_threshold(50_000, 20, 20)  # most objects are created at start and never freed, so collect rarely
+    gc.set_threshold(200_000, 10, 10)  # one pull creates 60,000 objects and keeps most of them, so do not collect before it is done
     if os.environ.get("TF_BUILD") or os.environ.get("GITHUB_ACTIONS"):  # check this before the import, because only CI jobs need `report`
         from .render.report import guard_output
 

@@ -33,8 +33,8 @@ _HYPHEN_RANGE: Final = rf"{_SPACE}*({_PARTIAL}){_SPACE}+-{_SPACE}+({_PARTIAL}){_
 _OPERATORS = frozenset(("", "=", "!=", ">", "<", ">=", "=>", "<=", "=<", "~", "~>", "^"))
 # One comparison, followed by a space, a comma or the end. The lookahead prevents backtracking, so no input takes long.
 _COMPARISON: Final = rf"{_SPACE}*([=!<>~^]*){_SPACE}*({_PARTIAL})(?=[\t\n\f\r ,]|\Z)"
-_SEPARATOR = re.compile(rf"{_SPACE}*,|{_SPACE}+")
-_BLANK = re.compile(rf"{_SPACE}*")
+_SEPARATOR: Final = rf"{_SPACE}*,|{_SPACE}+"
+_BLANK: Final = rf"{_SPACE}*"
 
 Key: TypeAlias = tuple[int, int, int, tuple[tuple[int, int, str], ...]]
 """Sort key of a version by precedence (SemVer 2.0.0, clause 11). Like Masterminds/semver, it treats identifiers beyond 64 bits as text."""
@@ -305,17 +305,18 @@ def _rewrite_hyphens(text: str) -> str:
 def _group(text: str, group: str) -> tuple[_Comparison, ...]:
     comparisons: list[_Comparison] = []
     position = 0
-    pattern = re.compile(_COMPARISON)  # compiled here, because an exact version does not need it
+    # Compiled here, because an exact version does not need them.
+    comparison, blanks, separators = re.compile(_COMPARISON), re.compile(_BLANK), re.compile(_SEPARATOR)
     while True:
-        match = pattern.match(group, position)
+        match = comparison.match(group, position)
         if match is None or match[1] not in _OPERATORS:
             _refuse(text, group[position:])
         comparisons.append(_comparison(text, match))
         position = match.end()
-        blank = _BLANK.match(group, position)
+        blank = blanks.match(group, position)
         if blank and blank.end() == len(group):
             return tuple(comparisons)
-        separator = _SEPARATOR.match(group, position)
+        separator = separators.match(group, position)
         if separator is None:
             _refuse(text, group[position:])
         position = separator.end()

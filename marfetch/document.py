@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, TypeAlias
 
 from .errors import IntegrityError, PolicyError
 
@@ -245,16 +245,17 @@ def _at(line: int, column: int) -> str:
 
 _NULL = ("", "~", "null", "Null", "NULL")
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
-_INTEGERS = ((re.compile(r"[-+]?[0-9]+", re.ASCII), 10), (re.compile(r"0o[0-7]+"), 8), (re.compile(r"0x[0-9A-Fa-f]+"), 16))
-_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", re.ASCII)
+# Compiled when they are first used, because most commands read no YAML.
+_INTEGERS: Final = ((r"[-+]?[0-9]+", 10), (r"0o[0-7]+", 8), (r"0x[0-9A-Fa-f]+", 16))
+_FLOAT: Final = r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
 _HELM_BOOLEANS = {
     spelling: value
     for value, words in ((True, ("y", "yes", "true", "on")), (False, ("n", "no", "false", "off")))
     for word in words
     for spelling in (word, word.capitalize(), word.upper())
 }
-_HELM_INTEGER = re.compile(r"([-+]?)(?:0[xX]([0-9a-fA-F]+)|0[bB]([01]+)|0[oO]?([0-7]+)|([0-9]+))", re.ASCII)
-_NO_NUMBERS = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
+_HELM_INTEGER: Final = r"([-+]?)(?:0[xX]([0-9a-fA-F]+)|0[bB]([01]+)|0[oO]?([0-7]+)|([0-9]+))"
+_NO_NUMBERS: Final = r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
 
 
 def helm_scalar(text: str) -> Json:
@@ -264,7 +265,7 @@ def helm_scalar(text: str) -> Json:
     if not text[0].isdigit() and text[0] not in "+-.":
         return text
     plain = text.replace("_", "") if text[0] != "." else text
-    if len(text) > MAX_NUMBER or (not (whole := _HELM_INTEGER.fullmatch(plain)) and not _FLOAT.fullmatch(plain)):
+    if len(text) > MAX_NUMBER or (not (whole := re.fullmatch(_HELM_INTEGER, plain)) and not re.fullmatch(_FLOAT, plain)):
         return text
     if whole is not None and not whole[5]:
         digits, base = next((found, base) for found, base in zip(whole.groups()[1:4], (16, 2, 8), strict=True) if found)
@@ -402,18 +403,18 @@ class _YamlReader:
             return None
         if text in _BOOLEANS:
             return _BOOLEANS[text]
-        if _NO_NUMBERS.fullmatch(text):
+        if re.fullmatch(_NO_NUMBERS, text):
             if self._anchors is not None:
                 return text
             self.fail(f"`{text}` is not allowed", event)
         for expression, base in _INTEGERS:
-            if expression.fullmatch(text):
+            if re.fullmatch(expression, text):
                 if len(text.lstrip("-+")) > MAX_INTEGER_DIGITS:
                     if self._anchors is not None:
                         return text
                     self.fail(f"a number has {len(text)} digits, more than {MAX_INTEGER_DIGITS}", event)
                 return int(text, base)
-        if not _FLOAT.fullmatch(text):
+        if not re.fullmatch(_FLOAT, text):
             return text
         value = float(text)
         if math.isinf(value) and self._anchors is not None:

@@ -252,12 +252,13 @@ LOCK_WAIT = 60.0  # seconds; long enough, because a process that holds such a lo
 _POLL = 0.02  # seconds between two tries
 _REPLACE_TRIES: Final = 50
 _LOOK = 0.25  # seconds between two calls of `meanwhile`
-_NO_LOCKS: Final = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextmanager
 def lock(path: Path, *, wait: float = LOCK_WAIT) -> Iterator[None]:
     """Hold an exclusive lock on a lock file. The file is not deleted afterwards.
+
+    Some NFS mounts support no locks. Then this holds none. Writes under this lock are atomic, so at worst an update is lost.
 
     Args:
         wait: maximum time to wait for the lock, in seconds.
@@ -265,33 +266,35 @@ def lock(path: Path, *, wait: float = LOCK_WAIT) -> Iterator[None]:
     Raises:
         StorageError: another process holds the lock for longer, or the file cannot be opened.
     """
-    import filelock  # late: needed only to write
-
-    held = filelock.FileLock(path, mode=0o600, thread_local=False)
-    try:
-        held.acquire(timeout=wait, poll_interval=_POLL)
-    except filelock.Timeout as error:
-        raise StorageError(
-            f"another process has held the lock `{path}` for more than {wait:.0f} s",
-            code="file-unusable",
-            hint="wait for or stop the other marfetch, or use another cache with `--cache-dir`",
-            path=str(path),
-        ) from error
-    except (OSError, NotImplementedError) as error:
-        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+    end = time.monotonic() + wait
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _SAFELY, 0o600)
+        except OSError as error:
             raise storage_error(error, path) from error
-        # Some NFS mounts support no locks. Writes under this lock are atomic, so at worst an update is lost.
-        yield
-        return
-    try:
-        yield
-    finally:
-        held.release()
+        try:
+            while (is_ours := claim(descriptor)) is False:
+                if time.monotonic() >= end:
+                    raise StorageError(
+                        f"another process has held the lock `{path}` for more than {wait:.0f} s",
+                        code="file-unusable",
+                        hint="wait for or stop the other marfetch, or use another cache with `--cache-dir`",
+                        path=str(path),
+                    )
+                time.sleep(_POLL)
+            if is_ours is None or os.fstat(descriptor).st_nlink:  # without a name, it was deleted between opening and locking
+                yield
+                return
+        finally:
+            os.close(descriptor)
 
 
 def prepare() -> None:
-    """Import `filelock` early. Later the process may have no free file descriptors, and the import would fail."""
-    import filelock  # noqa: F401  # late: needed only for several downloads
+    """Import what `claim` needs. Later the process may have no free file descriptors, and the import would fail."""
+    try:
+        import fcntl  # noqa: F401  # late: missing on Windows
+    except ImportError:
+        import filelock  # noqa: F401  # late: only for Windows
 
 
 def claim(descriptor: int) -> bool | None:
@@ -300,12 +303,16 @@ def claim(descriptor: int) -> bool | None:
     Returns:
         True if the file is now locked; False if another process holds the lock; None if the file system has no locks.
     """
-    import filelock  # late: needed only to write
-
     try:
-        return filelock.lock_descriptor(descriptor, blocking=False)
-    except OSError:
-        return None
+        import fcntl  # noqa: F401  # late: missing on Windows
+    except ImportError:
+        import filelock  # late: only for Windows
+
+        try:
+            return filelock.lock_descriptor(descriptor, blocking=False)
+        except OSError:
+            return None
+    return occupy(descriptor, alone=True)
 
 
 def occupy(descriptor: int, *, alone: bool) -> bool | None:

@@ -25,8 +25,8 @@ _OCTET = r"(?:0|[1-9][0-9]?|1[0-9]{2}|2[0-4][0-9]|25[0-5])"
 _IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _ADDRESS_HINT: Final = "write an IP address as four decimal numbers such as `192.0.2.17`, or as `[2001:db8::17]`"
-_PART = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
-_REPOSITORY = re.compile(rf"{_PART.pattern}(?:/{_PART.pattern})*")
+_PART: Final = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_REPOSITORY = re.compile(rf"{_PART}(?:/{_PART})*")
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _LOCALE = r"[a-z]{2}(?:-[a-z]{2,4})?/"
@@ -351,7 +351,7 @@ def _path(text: str, path: str, host: Host | None, scheme: str | None) -> Refere
     for part in repository.split("/"):
         if not part:
             _fail(text, "a component of the repository is empty (`//`, or `/` at the start or end)", "//" if "//" in text else None)
-        if not _PART.fullmatch(part):
+        if not re.fullmatch(_PART, part):
             lower = " (lower case only)" if part != part.lower() else ""
             _fail(text, f"`{part[:140]}` is not a valid component of a repository{lower}", part)
     if len(repository) > MAX_REPOSITORY_LENGTH:

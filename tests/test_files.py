@@ -64,6 +64,24 @@ def test_a_lock_keeps_threads_of_one_process_out_too(tmp_path: Path) -> None:
         pytest.fail("both hold the lock")
 
 
+def test_a_lock_file_that_was_deleted_protects_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.lock"
+    claims = []
+
+    def claim_late(descriptor: int) -> bool | None:
+        if not claims:
+            path.unlink()  # as if another process had cleared the cache after this one opened the file
+        claims.append(claim(descriptor))
+        return claims[-1]
+
+    monkeypatch.setattr(locks, "claim", claim_late)
+    with lock(path, wait=0):
+        assert path.exists()
+        with path.open("rb") as file:
+            assert claim(file.fileno()) is False
+    assert claims == [True, True]
+
+
 def test_a_lock_is_given_back_after_a_failure(tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(ZeroDivisionError), lock(tmp_path / "x.lock", wait=0):

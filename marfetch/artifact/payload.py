@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
@@ -192,6 +191,8 @@ def _ambiguous(payloads: Sequence[Payload], kind: Kind, what: str) -> InputError
 def _pull_of(error: PolicyError, layers: Sequence[Descriptor], what: str) -> str:
     """Return a command that saves the layer with the refused title under another name."""
     refused = next((layer for layer in layers if (layer.title or "")[:300] == error.context.get("title")), layers[0])
+    import shlex  # late: needed only for a hint
+
     by_type = f" --media-type {shlex.quote(refused.media_type)}" if len(layers) > 1 else ""
     return f"marfetch pull {what}{by_type} --output FILE"
 

@@ -36,7 +36,19 @@ def app(only: str | None = None) -> typer.Typer:
         importlib.import_module(f".{module}", __name__).register(parser)
     if only in COMMANDS:
         parser.registered_commands = [command for command in parser.registered_commands if command.name == only]
+    _describe(parser)
     return parser
+
+
+def _describe(parser: typer.Typer) -> None:
+    """Give the commands of a parser and of its groups the parameters that typer reads."""
+    for command in parser.registered_commands:
+        describe = getattr(command.callback, "describe", None)
+        if describe is not None:
+            describe()
+    for group in parser.registered_groups:
+        if group.typer_instance is not None:
+            _describe(group.typer_instance)
 
 
 def _root() -> None:

@@ -174,6 +174,9 @@ def shared(
 ) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Add the shared options to a command, which gets their values as `Settings` in its first parameter.
 
+    `describe` of the result gives it the parameters that typer reads. That takes longer than to define it, so only the command that runs
+    is described.
+
     Args:
         network: add the options for endpoints, timeouts and the cache; otherwise only those for output.
         local: for a command without requests, add these options except `--endpoint` and `--data-host`, so that scripts can pass them too.
@@ -197,12 +200,6 @@ def shared(
     added = {**about_network, **output} if network or local else output
 
     def decorate(command: Callable[..., int]) -> Callable[..., int]:
-        own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
-        extra = [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-            for name, (annotation, default) in added.items()
-        ]
-
         def wrapper(**values: Any) -> int:
             settings = _settings(command.__name__.replace("_", " "), **{option: values.pop(option) for option in added})
             current.report = settings.report
@@ -212,11 +209,18 @@ def shared(
             except KeyboardInterrupt as error:  # typer would turn it into its own exit code
                 raise Interrupted("interrupted", code="interrupted") from error
 
-        parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own] + extra
+        def describe() -> None:
+            own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+            parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own] + [
+                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+                for name, (annotation, default) in added.items()
+            ]
+            wrapper.__signature__ = inspect.Signature(parameters, return_annotation=int)  # type: ignore[attr-defined]
+            wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+
         wrapper.__doc__ = command.__doc__
         wrapper.__name__ = command.__name__
-        wrapper.__signature__ = inspect.Signature(parameters, return_annotation=int)  # type: ignore[attr-defined]
-        wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        wrapper.describe = describe  # type: ignore[attr-defined]
         return wrapper
 
     return decorate

@@ -315,7 +315,7 @@ class _Look:
 
 def _in(registry: Repository, name: str) -> Repository:
     """Return another repository of the same registry."""
-    return replace(registry, reference=replace(registry.reference, repository=name, tag=None, digest=None))
+    return registry._replace(reference=replace(registry.reference, repository=name, tag=None, digest=None))
 
 
 def _newest(tags: Sequence[str]) -> list[tuple[TaggedVersion | None, str]]:

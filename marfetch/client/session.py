@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
@@ -314,8 +314,7 @@ class Session:
         return list(self._lists[repository])
 
 
-@dataclass(frozen=True, slots=True)
-class Repository:
+class Repository(NamedTuple):
     """One repository, accessed through the cache of a session.
 
     Attributes:
@@ -323,13 +322,13 @@ class Repository:
         source: where content comes from that is not cached; offline, this is the cache itself.
     """
 
-    session: Session = field(compare=False, repr=False)
+    session: Session
     reference: Reference
-    source: Source = field(compare=False, repr=False)
+    source: Source
 
     def at(self, *, tag: str | None = None, digest: Digest | None = None) -> Repository:
         """Return the same repository with another tag or digest, or with neither."""
-        return replace(self, reference=replace(self.reference, tag=tag, digest=digest))
+        return self._replace(reference=replace(self.reference, tag=tag, digest=digest))
 
     def manifest(self, digest: Digest | None = None) -> Manifest | Index:
         """Return the manifest with this digest; without a digest, the manifest that the reference names.

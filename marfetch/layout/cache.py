@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -65,6 +64,8 @@ class Cache:
             reason = error.message
         progress.warn(f"{reason}, so downloads are cached for this run only")
         _sweep_temporary()
+        import tempfile  # late: few commands need a temporary cache
+
         self._temporary = tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True)
         self._mark = (Path(self._temporary.name) / _MARK).open("wb")
         claim(self._mark.fileno())
@@ -168,6 +169,8 @@ def alone(root: Path, *, wait: float = 0.0) -> Iterator[bool | None]:
 
 def _sweep_temporary() -> None:
     """Delete the temporary caches of killed runs, whose lock files are no longer locked."""
+    import tempfile  # late: few commands need a temporary cache
+
     for mark in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_MARK}"):
         with suppress(OSError):
             status = mark.parent.lstat()

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any, cast
 
+from .oras_py import oras
 from ..budget import Budget
 from ..content import BlobReader, Catalog, Progress
 from ..document import parse_json
@@ -38,7 +39,6 @@ from .http_errors import (
     mismatch,
     redirect_refused,
 )
-from .oras_py import oras
 from .pages import Collected, collect, resolve
 from .pauses import Pauses
 from .preconnect import Preconnections

@@ -14,7 +14,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Final, TextIO, cast
 
 from ..content import Progress, Silent
@@ -88,12 +87,12 @@ class RunnerLog:
         return getattr(self._stream, name)
 
 
-@dataclass(slots=True)
 class Branch:
     """A line of a tree with the branches below it."""
 
-    text: str | Cell
-    below: list[Branch] = field(default_factory=list)
+    def __init__(self, text: str | Cell, below: list[Branch] | None = None) -> None:
+        self.text = text
+        self.below = below or []
 
 
 class Report:

@@ -21,7 +21,6 @@ from typing import IO, Any
 
 ROOT = Path(__file__).parents[2]
 MODULES = [
-    "filelock",
     "concurrent.futures",
     "ctypes",
     "yaml",

@@ -104,10 +104,65 @@ except jsonschema.ValidationError as error:
     assert (done.stdout, done.stderr) == ("'a' is not of type 'number'\n", "")
 
 
-def test_a_program_that_has_loaded_jsonschema_keeps_it() -> None:
-    code = "import jsonschema, marfetch.remote.registry, oras.provider; print(oras.provider.jsonschema is jsonschema)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout == "True\n"
+DEFERRED = ("jsonschema", "charset_normalizer", "idna", "importlib.metadata")
+
+ASKED = """
+import sys
+import http.cookiejar, importlib.metadata, requests, urllib3.http2, urllib3.util.url
+answer = requests.Response()
+answer._content = "Füße, größer, schön: ein Text mit Umlauten".encode("iso-8859-1")
+print(answer.apparent_encoding)
+for text in ("https://[FE80::1%25eth0]:8443/a%2f?b=c d#e", "http://BÜCHER.example", "https://u:p@1.2.3.4:1/é", "//a b/", "https://[::1", "/x"):
+    try:
+        print(urllib3.util.url.parse_url(text))
+    except urllib3.exceptions.LocationParseError as error:
+        print(error)
+print(requests.Request("GET", "http://bücher.example/ä?x=ü").prepare().url)
+print([http.cookiejar.http2time(text) for text in ("Wed, 09 Feb 1994 22:23:32 GMT", "09-Feb-94", "1994-02-09 22:23", "09 FEB 1994 05:00 PST", "no")])
+print(http.cookiejar.split_header_words(["a; b=\\"c d\\", e=f"]), http.cookiejar.is_HDN("1.2.3.4"), http.cookiejar.iso2time("1994-02-03T14:15:29 -0100"))
+print(importlib.metadata.version("requests") == requests.__version__)
+try:
+    urllib3.http2.inject_into_urllib3()
+except importlib.metadata.PackageNotFoundError as error:
+    print(error)
+"""
+"""A program that uses what marfetch does not load."""
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_what_is_deferred_works_as_without_marfetch() -> None:
+    loaded = run("import marfetch.remote.registry" + ASKED)
+    assert loaded == run(ASKED)
+    assert "xn--bcher-kva" in loaded
+
+
+def test_nothing_that_is_deferred_is_loaded_or_left_behind() -> None:
+    code = f"""
+import re, sys
+compiled = re.compile
+import marfetch.remote.registry
+assert re.compile is compiled
+print([name for name in {DEFERRED} if name in sys.modules])
+import urllib3.util.url
+pattern = urllib3.util.url._IPV6_ADDRZ_RE
+print(isinstance(pattern, re.Pattern), bool(pattern.match("[::1]")))
+"""
+    assert run(code) == "[]\nFalse True\n"
+
+
+@pytest.mark.parametrize("name", DEFERRED)
+def test_a_program_keeps_what_it_has_loaded(name: str) -> None:
+    code = f"import {name}, sys; had = sys.modules[{name!r}]; import marfetch.remote.registry; print(sys.modules[{name!r}] is had)"
+    assert run(code) == "True\n"
+
+
+def test_oras_py_gets_the_jsonschema_of_the_program() -> None:
+    assert run("import jsonschema, marfetch.remote.registry, oras.provider; print(oras.provider.jsonschema is jsonschema)") == "True\n"
 
 
 def test_nothing_else_of_a_container_is_used(trees: list[ast.Module]) -> None:

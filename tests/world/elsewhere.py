@@ -87,9 +87,9 @@ def _no_directory(call: Callable[..., int]) -> Callable[..., int]:
 def hide() -> None:
     """Remove everything that Windows lacks from this process."""
     import platformdirs  # like filelock below, it loads another module on each system
-    from filelock import FileLock, lock_descriptor
+    from filelock import lock_descriptor
 
-    assert all((FileLock, lock_descriptor, platformdirs.user_state_path))
+    assert all((lock_descriptor, platformdirs.user_state_path))
     whole = SimpleNamespace(**vars(os))  # filelock has its own way to lock on each system, so it keeps what it has here
     for name, module in list(sys.modules.items()):
         if name.startswith("filelock") and hasattr(module, "os"):
