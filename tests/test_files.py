@@ -66,7 +66,7 @@ def test_a_lock_keeps_threads_of_one_process_out_too(tmp_path: Path) -> None:
 
 def test_a_lock_file_that_was_deleted_protects_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.lock"
-    claims = []
+    claims: list[bool | None] = []
 
     def claim_late(descriptor: int) -> bool | None:
         if not claims:
