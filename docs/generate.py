@@ -35,8 +35,8 @@ from rich.console import Console
 from rich.text import Text
 
 from marfetch.artifact.kinds import KINDS
-from marfetch.cli import app
 from marfetch.cli.help import COMMANDS
+from marfetch.cli.parser import app
 from marfetch.codes import CODES
 from marfetch.demo.embedded import Embedded, embedded
 from marfetch.demo.tour import CHART, MODULE

@@ -50,6 +50,7 @@ SHORT = {
     "bundle.approval": "what only one of the two web pages has; `bundle.webpage` is the rest",
     "cli.completion": "a group of commands with one command",
     "cli.mcp": "a group of commands with one command",
+    "cli.parser": "loads typer, after `cli.early` has started to connect",
     "cli.version": "a group of commands with one command",
     "demo.embedded": "a server that the tour and `demo --serve` share",
     "project.forms.argo": "one file per form",
@@ -122,7 +123,7 @@ def test_modules_have_a_readable_size() -> None:
 def test_the_house_stays_small() -> None:
     modules = [path for path in HOUSE.modules.values() if path.name != "__init__.py"]
     entered = sum(name in HOUSE.entered for name in HOUSE.inner)
-    assert len(modules) <= 235
+    assert len(modules) <= 236
     assert len(HOUSE.entries) <= 42
     assert len(HOUSE.arrows) <= 300
     assert entered * 2 <= len(HOUSE.inner), "at most half of the modules in packages may be imported by other units"

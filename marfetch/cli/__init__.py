@@ -2,68 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+from . import early
 
-from ..render.report import Report
-from .help import COMMANDS, Commands
-
-
-def app(only: str | None = None) -> typer.Typer:
-    """Build the command line parser.
-
-    Args:
-        only: build only the part for this command, because the whole parser takes most of the start-up time.
-    """
-    parser = typer.Typer(
-        name="marfetch",
-        cls=Commands,
-        help=(
-            "Fetch artifacts from the Microsoft Artifact Registry (MAR).\n\nArtifacts are Helm charts, Bicep modules and other OCI"
-            " artifacts, but not container images. Every byte is checked against its digest."
-        ),
-        no_args_is_help=True,
-        add_completion=False,
-        rich_markup_mode=None,
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-    parser.callback()(_root)
-    for module in dict.fromkeys([COMMANDS[only]] if only is not None and only in COMMANDS else COMMANDS.values()):
-        importlib.import_module(f".{module}", __name__).register(parser)
-    if only in COMMANDS:
-        parser.registered_commands = [command for command in parser.registered_commands if command.name == only]
-    _describe(parser)
-    return parser
-
-
-def _describe(parser: typer.Typer) -> None:
-    """Give the commands of a parser and of its groups the parameters that typer reads."""
-    for command in parser.registered_commands:
-        describe = getattr(command.callback, "describe", None)
-        if describe is not None:
-            describe()
-    for group in parser.registered_groups:
-        if group.typer_instance is not None:
-            _describe(group.typer_instance)
-
-
-def _root() -> None:
-    """Keep typer from dropping the command's name when the parser has a single command."""
-
-
-def report_of(words: Sequence[str]) -> Report:
-    """Return the report of the running command, or a new one if the command line could not be parsed."""
-    from .options import current
-
-    if current.report is not None:
-        return current.report
-    own = words[: words.index("--")] if "--" in words else words
-    command = next((word for word in own if word in COMMANDS), "marfetch")
-    return Report(command, as_json="--json" in own)
+if TYPE_CHECKING:
+    from ..render.report import Report
 
 
 def run(arguments: Sequence[str]) -> Any:
@@ -72,7 +17,27 @@ def run(arguments: Sequence[str]) -> Any:
     Raises:
         Exception: an exception of typer if the command line is invalid, otherwise `marfetch.errors.Error`.
     """
-    if arguments[:1] == ["help"] and not any(word.startswith("-") for word in arguments):
-        arguments = [*arguments[1:], "--help"]
-    name = next((word for word in arguments if not word.startswith("-")), None)
-    return app(name if arguments and arguments[0] == name else None)(args=list(arguments), prog_name="marfetch", standalone_mode=False)
+    early.connect(arguments)
+    try:
+        from .parser import app
+
+        if arguments[:1] == ["help"] and not any(word.startswith("-") for word in arguments):
+            arguments = [*arguments[1:], "--help"]
+        name = next((word for word in arguments if not word.startswith("-")), None)
+        command = app(name if arguments and arguments[0] == name else None)
+        return command(args=list(arguments), prog_name="marfetch", standalone_mode=False)
+    finally:
+        early.close()
+
+
+def report_of(words: Sequence[str]) -> Report:
+    """Return the report of the running command, or a new one if the command line could not be parsed."""
+    from ..render.report import Report
+    from .help import COMMANDS
+    from .options import current
+
+    if current.report is not None:
+        return current.report
+    own = words[: words.index("--")] if "--" in words else words
+    command = next((word for word in own if word in COMMANDS), "marfetch")
+    return Report(command, as_json="--json" in own)

@@ -102,7 +102,6 @@ def _found(
     wanted: Sequence[Wanted]
     if references:
         wanted = [settings.request(text, version, devel=devel) for text in references]
-        settings.preconnect(references[0])
     else:
         endpoint, wanted = _charts_of_project(file)
     with settings.client(endpoint=endpoint) as client:

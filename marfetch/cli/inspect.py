@@ -83,7 +83,6 @@ def show(
 
     Prints the file byte for byte as it is in the package, and writes no files.
     """
-    settings.preconnect(reference)
     from ..client.show import show as show_part
     from ..oci import Platform
     from ..render.inspect import print_part

@@ -20,9 +20,9 @@ import typer
 from .. import threads
 from ..endpoint import Preference
 from ..errors import Error, InputError, Interrupted
-from ..remote.preconnect import ConnectionSetups
 from ..render.report import Report
 from ..text import printable
+from . import early
 
 if TYPE_CHECKING:
     from ..budget import Budget
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ..client.resolve import Wanted
     from ..client.session import Session
     from ..content import Progress
+    from ..remote.preconnect import ConnectionSetups
 
 REFERENCE_HELP = "Such as application-lb/charts/alb-controller:1.7.12; also a URL of the registry, or a quoted helm command."
 
@@ -82,11 +83,6 @@ class Settings(NamedTuple):
     ca_file: str | None
     cache_dir: Path | None
     connections: ConnectionSetups
-
-    def preconnect(self, text: str) -> None:
-        """Start to connect to the registry of a reference, while the rest of marfetch is still loading."""
-        if not self.offline:
-            self.connections.preconnect(text, self.preference())
 
     def client(self, *, endpoint: str | None = None, progress: Progress | None = None) -> Session:
         """Return a client with these options.
@@ -257,7 +253,7 @@ def _settings(
     # Helm consumes `--debug` itself and passes it on in this variable.
     if verbose or os.environ.get("HELM_DEBUG") == "true":
         _log_to_stderr()
-    return Settings(report, endpoint, tuple(data_host or ()), offline, timeout, jobs, ca_file, cache_dir, ConnectionSetups(ca_file, jobs))
+    return Settings(report, endpoint, tuple(data_host or ()), offline, timeout, jobs, ca_file, cache_dir, early.setups(ca_file, jobs))
 
 
 @contextmanager

@@ -70,7 +70,6 @@ def pull(
     if to_stdout and settings.report.as_json:
         hint = "remove `--json`, or use the name of a file"
         raise InputError("`--output` and `--json` cannot both write to stdout", code="usage", hint=hint)
-    settings.preconnect(references[0])
     from ..client.pull import PullOptions, pull_to_file
     from ..client.pull import pull as pull_all
     from ..oci import Platform

@@ -9,13 +9,13 @@ description after a tab, and `:` with a directive in the last line.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from .known import KnownRegistries
+from .line import Line, option_of, read_line, table_of_commands
 
 # Bits of Cobra's `ShellCompDirective`.
 DEFAULT: Final = 0
@@ -54,29 +54,6 @@ class Candidates(NamedTuple):
 _NOTHING: Final = Candidates((), NO_FILES)
 
 
-class Line(NamedTuple):
-    """The parsed words before the cursor.
-
-    Attributes:
-        path: command and subcommand, such as `("cache", "info")`.
-        command: the command's entry in the table.
-        options: first name of each given option → its values; a flag has empty values.
-        pending: option whose value is the word under the cursor, if any.
-        options_ended: whether the words contain `--`.
-    """
-
-    path: tuple[str, ...]
-    command: Mapping[str, Any]
-    options: Mapping[str, list[str]]
-    arguments: Sequence[str]
-    pending: Mapping[str, Any] | None
-    options_ended: bool
-
-    def last(self, name: str) -> str | None:
-        """Return the last value of an option."""
-        return self.options[name][-1] if name in self.options else None
-
-
 def complete(words: Sequence[str]) -> str:
     """Return the output for the words after `marfetch`; never fails. The last word is under the cursor."""
     try:
@@ -90,7 +67,7 @@ def complete(words: Sequence[str]) -> str:
 def find_candidates(words: Sequence[str], environment: Mapping[str, str]) -> Candidates:
     """Return the candidates for the last word."""
     *before, word = words or [""]
-    table = _table()
+    table = table_of_commands()
     is_help = before[:1] == ["help"]
     line = read_line(table, before[1:] if is_help else before)
     if line is None or (is_help and "commands" not in line.command):
@@ -102,7 +79,7 @@ def find_candidates(words: Sequence[str], environment: Mapping[str, str]) -> Can
         name, equals, value = word.partition("=")
         if not equals:
             return _options(line, word)
-        option = _option(line.command, name)
+        option = option_of(line.command, name)
         if option is None or option["takes"] is None:
             return _NOTHING
         found = _value(table, line, known, option["takes"], value)
@@ -114,50 +91,6 @@ def find_candidates(words: Sequence[str], environment: Mapping[str, str]) -> Can
     if position < 0 or (len(line.arguments) > position and not arguments[position]["repeats"]):
         return _NOTHING
     return _value(table, line, known, arguments[position]["takes"], word)
-
-
-def _table() -> dict[str, Any]:
-    path = os.path.join(os.path.dirname(__file__), "commands.json")  # noqa: PTH118, PTH120 - loading pathlib would take a fifth of the time
-    with open(path, encoding="utf-8") as file:  # noqa: PTH123
-        table: dict[str, Any] = json.load(file)
-    return table
-
-
-def read_line(table: Mapping[str, Any], words: Iterable[str]) -> Line | None:
-    """Parse the words before the cursor; return None if they name an unknown command."""
-    path: tuple[str, ...] = ()
-    command = table
-    options: dict[str, list[str]] = {}
-    arguments: list[str] = []
-    pending: Mapping[str, Any] | None = None
-    options_ended = False
-    for word in words:
-        if pending is not None:
-            options.setdefault(pending["names"][0], []).append(word)
-            pending = None
-        elif word == "--" and not options_ended:
-            options_ended = True
-        elif word.startswith("-") and len(word) > 1 and not options_ended:
-            long = word.startswith("--")
-            name, equals, value = word.partition("=") if long else (word[:2], word[2:3], word[2:])
-            option = _option(command, name)
-            if option is None:
-                continue  # the real parser will report it as an error
-            if option["takes"] is not None and not equals:
-                pending = option
-            else:
-                options.setdefault(option["names"][0], []).append(value)
-        elif "commands" in command:
-            if word not in command["commands"]:
-                return None
-            command, path = command["commands"][word], (*path, word)
-        else:
-            arguments.append(word)
-    return Line(path, command, options, arguments, pending, options_ended)
-
-
-def _option(command: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
-    return next((one for one in command["options"] if name in one["names"]), None)
 
 
 def _options(line: Line, word: str) -> Candidates:

@@ -340,15 +340,37 @@ class Preconnections:
 # -- trust and preconnections per endpoint
 
 
-class ConnectionSetup(NamedTuple):
+class ConnectionSetup:
     """The trusted certificates and preconnections of one endpoint.
+
+    Args:
+        ca_file, jobs: as for `ConnectionSetups`.
 
     Attributes:
         early: the preconnections; None if the environment names a proxy, or for plain http.
     """
 
-    trust: TrustedCertificates
-    early: Preconnections | None
+    def __init__(self, endpoint: Endpoint, ca_file: str | None, jobs: int) -> None:
+        self._ca_file = ca_file
+        self._trust: TrustedCertificates | None = None
+        self._guard = threading.Lock()
+        # Preconnections cannot use a proxy.
+        proxied = any(name.lower().endswith("_proxy") and value for name, value in os.environ.items())
+        direct = endpoint.registry.scheme == "https" and not proxied
+        self.early = Preconnections(endpoint.registry, self._context, jobs) if direct else None
+
+    @property
+    def trust(self) -> TrustedCertificates:
+        """The trusted certificates. The thread that connects asks for them while TCP connects, because they load `ssl`."""
+        with self._guard:
+            if self._trust is None:
+                from .certificates import TrustedCertificates  # late: loads ssl, which only requests need
+
+                self._trust = TrustedCertificates(self._ca_file)
+            return self._trust
+
+    def _context(self) -> ssl.SSLContext:
+        return self.trust.context()
 
 
 class ConnectionSetups:
@@ -369,14 +391,7 @@ class ConnectionSetups:
         """Return the setup of an endpoint. The first call creates it."""
         with self._guard:
             if endpoint not in self._setups:
-                from .certificates import TrustedCertificates  # late: loads ssl, which only requests need
-
-                trust = TrustedCertificates(self._ca_file)
-                # Preconnections cannot use a proxy.
-                proxied = any(name.lower().endswith("_proxy") and value for name, value in os.environ.items())
-                direct = endpoint.registry.scheme == "https" and not proxied
-                early = Preconnections(endpoint.registry, trust.context, self._jobs) if direct else None
-                self._setups[endpoint] = ConnectionSetup(trust, early)
+                self._setups[endpoint] = ConnectionSetup(endpoint, self._ca_file, self._jobs)
             return self._setups[endpoint]
 
     def open(self, endpoint: Endpoint) -> None:
@@ -384,6 +399,14 @@ class ConnectionSetups:
         early = self.for_endpoint(endpoint).early
         if early is not None:
             early.open()
+
+    def close(self) -> None:
+        """Close all connections that were not used."""
+        with self._guard:
+            setups = list(self._setups.values())
+        for setup in setups:
+            if setup.early is not None:
+                setup.early.close()
 
     def preconnect(self, text: str, preference: Preference) -> None:
         """Start to open a connection to the registry of a reference. Skip a reference with a digest, because it may be cached.

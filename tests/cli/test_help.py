@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import typer
 
-from marfetch.cli import app
 from marfetch.cli.help import COMMANDS, EXAMPLES, GROUPS
+from marfetch.cli.parser import app
 
 from ..world.command import Run
 

@@ -16,7 +16,7 @@ from ..world.command import surroundings
 from ..world.content import ALB
 from ..world.registry import Registry
 
-MODULES = 67
+MODULES = 71
 """The number of modules of marfetch that a pull of a chart by exact version loads."""
 LATE = {
     "client.catalog",

@@ -347,7 +347,7 @@ def test_every_failure_gives_no_candidates(monkeypatch: pytest.MonkeyPatch) -> N
     def broken() -> dict[str, Any]:
         raise RuntimeError
 
-    monkeypatch.setattr(complete, "_table", broken)
+    monkeypatch.setattr(complete, "table_of_commands", broken)
     assert complete.complete(["pull", ""]) == f":{ERROR}"
 
 

@@ -47,7 +47,7 @@ DOORS: Final[Mapping[str, frozenset[str]]] = {
             *("resolve", "search", "session", "show", "versions", "workers"),
         }
     ),
-    "completion": frozenset({"complete"}),
+    "completion": frozenset({"complete", "line"}),
     "demo": frozenset({"tour"}),
     "destination": frozenset({"archive", "created", "destination", "package", "rewriting", "stream"}),
     "diff": frozenset({"artifacts", "changes"}),
