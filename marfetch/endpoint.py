@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
 from .errors import InputError, PolicyError
@@ -315,6 +316,7 @@ class Preference(NamedTuple):
             rule="official hosts, loopback addresses and the host of `--endpoint` only",
         )
 
+    @lru_cache(maxsize=16)  # noqa: B019 - the settings of a command are few and live as long as it
     def _read(self, text: str) -> Endpoint:
         endpoint = Endpoint.parse(text, self.data_hosts)
         if endpoint.official or self.data_hosts:

@@ -63,6 +63,7 @@ class Destination:
         self._same: dict[str, dict[str, str]] = {}
         self._swept: set[Path] = set()
         self._opened: Directory | None = None
+        self._is_checked = False
         self._guard = threading.Lock()
 
     def path(self, name: str) -> Path:
@@ -278,7 +279,7 @@ class Destination:
                         finally:
                             placing.end()
                 finally:
-                    directory.unlink(part)
+                    directory.unlink_part(part)
         except OSError as error:
             raise storage_error(error, path, needed=wish.descriptor.size) from error
 
@@ -324,7 +325,15 @@ class Destination:
 
     def _refuse_git(self, name: str) -> None:
         """Refuse a name inside `.git`. Once the destination is open, only the name matters: links below it are not followed."""
-        if self._opened is None or any(map(is_git, name.split("/"))):
+        parts = name.split("/")
+        if any(map(is_git, parts)):
+            refuse_git(self.path(name))
+        if self._opened is not None:
+            return
+        if not self._is_checked:  # resolving links takes a system call for each directory above
+            refuse_git(self.root)
+            self._is_checked = True
+        if _has_link(self.root, parts):
             refuse_git(self.path(name))
 
     def _open_root(self, *, make: bool) -> Directory:
@@ -355,6 +364,19 @@ class Destination:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _has_link(root: Path, parts: Sequence[str]) -> bool:
+    """Return whether a part of a name below a directory is a symbolic link."""
+    path = os.fspath(root).encode("utf-8", "surrogateescape")  # as in `Directory`, in every locale
+    for part in parts:
+        path = os.path.join(path, part.encode("utf-8", "surrogateescape"))  # noqa: PTH118 - `Path` takes no bytes
+        try:
+            if stat.S_ISLNK(os.lstat(path).st_mode):
+                return True
+        except OSError:
+            return False
+    return False
 
 
 def find_clashes(wishes: Sequence[tuple[Destination, OutputFile]]) -> dict[str, StorageError]:

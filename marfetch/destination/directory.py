@@ -239,6 +239,11 @@ class Directory:
                 os.unlink(self._at(name), dir_fd=self._descriptor)
             _parts.discard((self.path, name))
 
+    def unlink_part(self, part: str) -> None:
+        """Delete a temporary file, unless it was published or deleted before."""
+        if (self.path, part) in _parts:
+            self.unlink(part)
+
     def publish(self, part: str, name: str, *, replace: bool) -> None:
         """Rename a part atomically; without `replace`, only if the name is free.
 

@@ -35,6 +35,7 @@ class Placing:
         self._same = same
         self._writer = BackgroundWriter(Writer(file).write, descriptor.size)
         self._held = 0
+        self._is_empty = True
 
     @property
     def held(self) -> int:
@@ -42,12 +43,14 @@ class Placing:
 
     def write(self, data: Buffer) -> None:
         self._held += len(data)
+        self._is_empty = False
         self._writer.give(data)
 
     def restart(self) -> None:
         self._writer.end()
-        self._file.seek(0)
-        self._file.truncate()
+        if not self._is_empty:
+            self._file.seek(0)
+            self._file.truncate(0)
         self._held = 0
 
     def fill(self, open_blob: Callable[[], BinaryIO]) -> None:
@@ -59,12 +62,14 @@ class Placing:
         self.restart()
         verified = Verified(self._descriptor)
         with open_blob() as blob:
+            self._is_empty = False  # a clone is written at once
             source = self._file if cloned(blob, self._file) else blob
-            source.seek(0)
             while chunk := source.read(_CHUNK):
                 verified.update(chunk)
                 if source is blob:
                     self.write(chunk)
+                if verified.held >= self._descriptor.size and len(chunk) < _CHUNK:
+                    break  # the end of the file: one system call less for each small file
         self._writer.end()
         verified.check()
 

@@ -122,10 +122,11 @@ class FileIngest:
         file: the part, open and locked; bytes from an earlier run are reused.
         partial: the path of the part.
         final: the path of the blob.
+        held: the number of bytes that the part has.
         mode: the permissions of the blob's directory if it must be created; the blob gets the same read permissions.
     """
 
-    def __init__(self, descriptor: Descriptor, file: BinaryIO, partial: Path, final: Path, *, mode: int = 0o700) -> None:
+    def __init__(self, descriptor: Descriptor, file: BinaryIO, partial: Path, final: Path, *, held: int, mode: int = 0o700) -> None:
         self._descriptor = descriptor
         self._file = file
         self._partial = partial
@@ -138,18 +139,18 @@ class FileIngest:
         self._last_heartbeat = time.monotonic()
         self._writer = Writer(self._file, lazy=True)
         try:
-            self._take_up()
+            self._take_up(held)
         except OSError as error:
             self._file.close()
             raise storage_error(error, partial) from error
 
-    def _take_up(self) -> None:
+    def _take_up(self, held: int) -> None:
         """Reuse the bytes of an earlier run. Start over if there are too many, or if all are there but do not match the digest."""
         self._verified = Verified(self._descriptor)
-        if os.fstat(self._file.fileno()).st_size > self._descriptor.size:
+        if held > self._descriptor.size:
             self._file.truncate(0)
             return
-        while chunk := self._file.read(CHUNK):
+        while held and (chunk := self._file.read(CHUNK)):
             self._verified.update(chunk)
             self.heartbeat()
         self._held = self._verified.held
@@ -206,7 +207,8 @@ class FileIngest:
         Raises:
             StorageError: it cannot be written.
         """
-        self.restart()
+        if self._held:
+            self.restart()
         self._held = len(data)
         try:
             self._writer.write(data)

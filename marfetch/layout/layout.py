@@ -31,6 +31,8 @@ from .ingest import STALE, FileIngest, StallGuard, claimed_part, discard
 
 _RECENT: Final = 1024
 """Maximum number of blob paths kept in memory. Each blob is looked up several times."""
+_UNCHECKED: Final = 1 << 20
+"""Bytes that are written without a check of the free space. If the disk is full, the write itself fails."""
 _MARK_AGAIN: Final = STALE / 4
 """Seconds after which a blob that is used again is marked as used again."""
 
@@ -189,8 +191,9 @@ class Layout:
             part, file = claimed_part(part, look, waits=waits)
         try:
             there = self.has(descriptor)
-            if not there:
-                self._check_room(descriptor, held=os.fstat(file.fileno()).st_size)
+            held = 0 if there else os.fstat(file.fileno()).st_size
+            if not there and descriptor.size - held > _UNCHECKED:
+                self._check_room(descriptor, held=held)
         except BaseException:
             with file, suppress(OSError):
                 if not os.fstat(file.fileno()).st_size:
@@ -200,7 +203,7 @@ class Layout:
             discard(part, file)
             yield None
             return
-        ingest = FileIngest(descriptor, file, part, self.path(descriptor.digest), mode=self._mode)
+        ingest = FileIngest(descriptor, file, part, self.path(descriptor.digest), held=held, mode=self._mode)
         failure: BaseException | None = None
         try:
             yield ingest

@@ -43,6 +43,7 @@ class HostState:
         self.ended = 0.0  # the `resume_at` of the last pause after which a request was sent
         self.throttles = 0  # consecutive throttles
         self.successes = 0  # consecutive successes
+        self.heard_at = float("-inf")  # when this process last looked for throttles of other processes
         self.condition = threading.Condition()
 
     def slow_down(self) -> None:
@@ -94,7 +95,6 @@ class Slot:
         self._attempts = attempts
         self._held = False
         self._waited = False
-        self._taken = 0.0
         self.succeeded = False
         """Whether the request succeeded. The caller sets it before the slot is released."""
 
@@ -114,14 +114,13 @@ class Slot:
         Raises:
             Error, Cancelled: as for `Backoff.enter`.
         """
-        if self._backoff.is_paused(self._host, since=self._taken):
+        if self._backoff.is_paused(self._host):
             self._give()
             self._take()
         return self._waited
 
     def _take(self) -> None:
         self._waited |= self._backoff.enter(self._host, self._attempts)
-        self._taken = self._backoff.now()
         self._held = True
 
     def _give(self) -> None:
@@ -215,24 +214,24 @@ class Backoff:
         """Return the time of the budget's clock, in seconds."""
         return self._budget.now()
 
-    def is_paused(self, host: HostState, *, since: float) -> bool:
-        """Return whether the host is throttled now.
-
-        Args:
-            since: when `enter` last checked for throttles of other processes. If that is more than `_MOMENT` ago, check again.
-        """
-        if self.now() - since > _MOMENT:
-            self._hear(host)
+    def is_paused(self, host: HostState) -> bool:
+        """Return whether the host is throttled now."""
+        self._hear(host)
         with host.condition:
             return host.resume_at > self._budget.now()
 
     def _hear(self, host: HostState) -> None:
-        """Apply a throttle that another process recorded."""
-        found = self._pauses.update(host.name) if self._pauses is not None else None
-        if found is None or found.left < -limits.RECENT_PAUSE:
+        """Apply a throttle that another process recorded. Look for it at most once per `_MOMENT`, for all threads together."""
+        if self._pauses is None:
             return
         with host.condition:
             now = self._budget.now()
+            if now - host.heard_at < _MOMENT:
+                return
+            found = self._pauses.update(host.name)
+            host.heard_at = now
+            if found is None or found.left < -limits.RECENT_PAUSE:
+                return
             if now >= host.resume_at:
                 host.slow_down()
             if now + found.left > host.resume_at:

@@ -204,12 +204,12 @@ class Preconnection:
             may: as for `Preconnection`. If it returns False, nothing is sent and the connection stays usable.
 
         Returns:
-            False if the connection failed, was taken, or already carries a request.
+            False if the connection was taken, or already carries a request. True for a connection that failed: the request gets its error.
         """
         with self._guard:
-            if self._target is not None or self._taken or isinstance(self._outcome, Exception):
+            if self._target is not None or self._taken:
                 return False
-            if not may():
+            if isinstance(self._outcome, Exception) or not may():
                 return True
             sent = first.bytes(self._address)
             self._may = may

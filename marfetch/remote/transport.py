@@ -19,6 +19,7 @@ from urllib3.exceptions import HTTPError
 from ..budget import Budget
 from ..endpoint import Address, Endpoint
 from ..errors import PolicyError
+from ..reference import Host
 from ..text import redacted
 from . import limits
 from .backoff import RequestFailed
@@ -175,6 +176,7 @@ class Transport(HTTPAdapter):
         self._trust = trust
         self._early = early
         self.proxies = Proxies()
+        self._pools: dict[tuple[str, Host, str | None], Any] = {}
         super().__init__(pool_connections=8, pool_maxsize=limits.MAX_JOBS, max_retries=0, pool_block=False)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
@@ -242,6 +244,13 @@ class Transport(HTTPAdapter):
 
     def _pool(self, address: Address) -> Any:
         proxy = self.proxy(address)
+        key = (address.scheme, address.host, proxy)
+        pool = self._pools.get(key)
+        if pool is None or pool.pool is None:  # None: the manager closed it to make room for others
+            pool = self._pools[key] = self._pool_of_manager(address, proxy)
+        return pool
+
+    def _pool_of_manager(self, address: Address, proxy: str | None) -> Any:
         manager: PoolManager = self.poolmanager
         if proxy is not None:
             manager = self.proxy_manager_for(proxy)
