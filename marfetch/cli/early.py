@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 _COMMANDS: Final = frozenset(("pull", "plan", "resolve", "versions", "inspect", "show", "referrers", "images", "verify", "diff", "index"))
 """Commands that send a request to the registry of their first REF."""
-_DEFAULT_JOBS: Final = 16
 
 
 class _Opened:
@@ -38,7 +37,9 @@ def connect(words: Sequence[str]) -> None:
     if line is None or line.pending is not None or line.has_unknown:
         return
     position = next((number for number, one in enumerate(line.command["arguments"]) if one["takes"] == "REF"), None)
-    jobs = line.last("--jobs") or str(_DEFAULT_JOBS)
+    from ..remote.limits import DEFAULT_JOBS
+
+    jobs = line.last("--jobs") or str(DEFAULT_JOBS)
     if position is None or position >= len(line.arguments) or not (jobs.isascii() and jobs.isdigit()):
         return
     from ..endpoint import Preference

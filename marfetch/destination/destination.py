@@ -19,7 +19,7 @@ from ..errors import IntegrityError, PolicyError, StorageError
 from ..files import BY_DESCRIPTOR, Writer, free_space, make_directories, storage_error
 from ..oci import Descriptor
 from .created import CreatedDirectories, CreatedDirectory, Unknown, foreign_file, nothing_known
-from .directory import Directory, remove_parts
+from .directory import Directory, has_link, remove_parts
 from .placing import Placing
 
 _CHUNK: Final = 1 << 20
@@ -333,7 +333,7 @@ class Destination:
         if not self._is_checked:  # resolving links takes a system call for each directory above
             refuse_git(self.root)
             self._is_checked = True
-        if _has_link(self.root, parts):
+        if has_link(self.root, parts):
             refuse_git(self.path(name))
 
     def _open_root(self, *, make: bool) -> Directory:
@@ -364,19 +364,6 @@ class Destination:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _has_link(root: Path, parts: Sequence[str]) -> bool:
-    """Return whether a part of a name below a directory is a symbolic link."""
-    path = os.fspath(root).encode("utf-8", "surrogateescape")  # as in `Directory`, in every locale
-    for part in parts:
-        path = os.path.join(path, part.encode("utf-8", "surrogateescape"))  # noqa: PTH118 - `Path` takes no bytes
-        try:
-            if stat.S_ISLNK(os.lstat(path).st_mode):
-                return True
-        except OSError:
-            return False
-    return False
 
 
 def find_clashes(wishes: Sequence[tuple[Destination, OutputFile]]) -> dict[str, StorageError]:

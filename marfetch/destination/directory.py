@@ -13,7 +13,7 @@ import secrets
 import stat
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
@@ -70,6 +70,19 @@ def cloned(blob: BinaryIO, file: BinaryIO) -> bool:
     with suppress(OSError):
         fcntl.ioctl(file.fileno(), _FICLONE, blob.fileno())
         return True
+    return False
+
+
+def has_link(root: Path, parts: Sequence[str]) -> bool:
+    """Return whether a part of a name below a directory is a symbolic link."""
+    path = os.fspath(root).encode("utf-8", "surrogateescape")  # as in `Directory`, in every locale
+    for part in parts:
+        path = os.path.join(path, part.encode("utf-8", "surrogateescape"))  # noqa: PTH118 - `Path` takes no bytes
+        try:
+            if stat.S_ISLNK(os.lstat(path).st_mode):
+                return True
+        except OSError:
+            return False
     return False
 
 

@@ -171,6 +171,7 @@ def releases_of(client: Session, reference: Reference) -> list[Release] | None:
         NotFoundError: `repository-not-found`.
         Error: the registry failed.
     """
+    client.fetches = True  # the configs of the newest versions
     repository = client.repository(replace(reference, tag=None, digest=None))
     bound = repository.reference
     versions = [tagged[0] for tagged in distinct(sort_versions(repository.tags())).values()]

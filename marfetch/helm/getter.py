@@ -20,7 +20,7 @@ from ..records import Records
 from ..reference import Host, Reference
 from ..text import printable, redacted
 from ..threads import resource_error
-from .address import ChartAddress, IndexAddress, parse
+from .address import ChartAddress, parse
 
 if TYPE_CHECKING:
     from ..client.session import Session
@@ -86,20 +86,18 @@ def content(url: str, ca_file: str | None = None) -> bytes:
         Error: the address is invalid, or the content cannot be fetched or is invalid.
     """
     address = parse(url)
-    if isinstance(address, IndexAddress):
-        from .charts import kept_index  # late: only indexes need it
+    if isinstance(address, ChartAddress):  # it is often cached, so its registry is not connected in advance
+        with _client(ca_file) as client:
+            return _chart(client, address)
+    from .charts import build_index, kept_index  # late: only indexes need it
 
-        with suppress(StorageError):  # without a cache directory there is no cached index
-            found = kept_index(Records(cache_root(None), "indexes"), str(Host.parse(address.host)), address.path)
-            if found is not None:
-                return found
-    with _client(ca_file) as client:
-        if isinstance(address, IndexAddress):
-            from .charts import build_index  # late: only indexes need it
-
-            bound = client.repository(Reference.parse(f"{address.host}/{address.path or 'x'}")).reference
-            return build_index(client, bound, address.path)
-        return _chart(client, address)
+    with suppress(StorageError):  # without a cache directory there is no cached index
+        found = kept_index(Records(cache_root(None), "indexes"), str(Host.parse(address.host)), address.path)
+        if found is not None:
+            return found
+    first = f"{address.host}/{address.path or 'x'}"
+    with _client(ca_file, first) as client:
+        return build_index(client, client.repository(Reference.parse(first)).reference, address.path)
 
 
 def _chart(client: Session, address: ChartAddress) -> bytes:
@@ -129,11 +127,19 @@ def _chart(client: Session, address: ChartAddress) -> bytes:
     raise AssertionError("every chart address has at least one reference")
 
 
-def _client(ca_file: str | None) -> Session:
-    from ..client.session import Session, SessionOptions  # late: a cached index does not need it
+def _client(ca_file: str | None, asked: str | None = None) -> Session:
+    """Return a session. While it loads, it connects to the registry of a reference, if there is one."""
     from ..endpoint import Preference  # late: a cached index does not need it
+    from ..remote.limits import DEFAULT_JOBS  # late: a cached index does not need it
+    from ..remote.preconnect import ConnectionSetups  # late: a cached index does not need it
 
-    return Session(SessionOptions(Preference.from_environment(os.environ), ca_file=ca_file, notice=False), StderrProgress())
+    preference = Preference.from_environment(os.environ)
+    ways = ConnectionSetups(ca_file, DEFAULT_JOBS)
+    if asked is not None:
+        ways.preconnect(asked, preference)
+    from ..client.session import Session, SessionOptions  # late: a cached index does not need it
+
+    return Session(SessionOptions(preference, ca_file=ca_file, notice=False), StderrProgress(), ways)
 
 
 class StderrProgress(Silent):
