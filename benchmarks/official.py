@@ -72,8 +72,14 @@ def official_stage(*, round_trip: int, charts: int = CHARTS) -> Iterator[Stage]:
         yield Stage(REGISTRY, DATA, directory / "ca.pem", directory)
 
 
-def _ours(where: Stage, name: str, *arguments: str, files: int = 1, warm: bool = False) -> Contender:
-    """Return marfetch as `pip install` made it, which knows nothing but the official endpoint."""
+def _ours(where: Stage, name: str, *arguments: str, files: int = 1, warm: bool = False, kept: bool = False) -> Contender:
+    """Return marfetch as `pip install` made it, which knows nothing but the official endpoint.
+
+    Args:
+        files: number of files that it must write; 0 for a command that writes none.
+        warm: whether the cache knows the data host.
+        kept: whether the cache has everything from the run before.
+    """
     program = PLAIN / "bin" / "marfetch"
     if not program.exists():
         return absent(name, "there is no package index")
@@ -82,11 +88,12 @@ def _ours(where: Stage, name: str, *arguments: str, files: int = 1, warm: bool =
     environment = {"PATH": os.environ["PATH"], "HOME": str(home), "SSL_CERT_FILE": str(where.ca_file)}
 
     def prepare(directory: Path) -> list[str]:
-        cache = where.directory / "known" if warm else directory / "cache"
+        cache = where.directory / "known" if warm else where.directory / "kept" if kept else directory / "cache"
         if warm:  # the data host is recorded, but the chart is not cached
             shutil.rmtree(cache / "blobs", ignore_errors=True)
             (cache / "index.json").unlink(missing_ok=True)
-        return [str(program), *arguments, "-d", str(directory / "out"), "--cache-dir", str(cache), "--quiet"]
+        place = ["-d", str(directory / "out")] if files else []
+        return [str(program), *arguments, *place, "--cache-dir", str(cache), "--quiet"]
 
     return Contender(name, prepare, lambda directory: clients.holds(directory / "out", files), environment)
 
@@ -113,7 +120,27 @@ def _range(where: Stage) -> list[Contender]:
 def _hundred(where: Stage) -> list[Contender]:
     names = [f"{clients.CHART.format(number)}:1.2.3" for number in range(CHARTS)]
     others = [one for one in clients.many(where, CHARTS) if one.name in ("oras cp, 16 at once", "helm 4, 16 at once", "regsync")]
-    return [*others, _ours(where, "marfetch, first run", "pull", *names, files=CHARTS)]
+    return [
+        *others,
+        _ours(where, "marfetch, first run", "pull", *names, files=CHARTS),
+        _ours(where, "marfetch, again", "pull", *names, files=CHARTS, kept=True),
+    ]
+
+
+def _resolve(where: Stage) -> list[Contender]:
+    chart = clients.CHART.format(0)
+    return [
+        clients.tool(where, "oras resolve", "oras", f"$T resolve $H/{chart}:1.2.3", files=0),
+        _ours(where, "marfetch resolve", "resolve", f"{chart}:1.2.3", files=0),
+    ]
+
+
+def _versions(where: Stage) -> list[Contender]:
+    chart = clients.CHART.format(0)
+    return [
+        clients.tool(where, "oras repo tags", "oras", f"$T repo tags $H/{chart}", files=0),
+        _ours(where, "marfetch versions", "versions", chart, files=0),
+    ]
 
 
 def _hermetic(where: Stage, name: str, program: str, script: str, files: int) -> list[Contender]:
@@ -164,6 +191,8 @@ SCENES: dict[str, tuple[Callable[[Stage], list[Contender]], str, int]] = {
     "one": (_one, "helm 4", 7),
     "range": (_range, "helm 4", 7),
     "hundred": (_hundred, "oras cp, 16 at once", 3),
+    "resolve": (_resolve, "oras resolve", 7),
+    "versions": (_versions, "oras repo tags", 7),
     "recorded": (_recorded_one, "helm 4", 7),
     "recorded-ten": (_recorded_ten, "helm 4, ten charts", 5),
     "recorded-parallel": (_recorded_parallel, "oras cp, 16 at once", 5),

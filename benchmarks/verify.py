@@ -1,10 +1,14 @@
-"""Measure the time of one verification in a running process: `python -m benchmarks.verify` (vectors of `fixtures/trust`, no network)."""
+"""`python -m benchmarks.verify`: measure single verifications in a running process, and compare the whole command with notation.
+
+The single verifications use the vectors of `fixtures/trust`. For the commands, notation signs a file in distribution's registry, 40 ms away.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
 import statistics
+import sys
 import tempfile
 import time
 from datetime import datetime
@@ -15,6 +19,12 @@ from marfetch.verify.policy import parse_policy
 from marfetch.verify.revocation import Lists
 from marfetch.verify.steps import TrustContext, examine
 from marfetch.verify.truststore import Places
+from tests.world import tools
+from tests.world.real import run
+
+from . import clients
+from .measure import Contender, race, table
+from .stage import ROOT, ROUND_TRIP, real_stage
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "trust"
 RUNS = 200
@@ -53,5 +63,45 @@ def main() -> None:
     assert medians["ok-cli-rsa3072-ts-cose"] < WANTED
 
 
+def compare(runs: int = 7) -> list[str]:
+    """Return a table that compares `marfetch verify` with `notation verify`, with an empty cache."""
+    notation = tools.find("notation")
+    if notation is None:
+        return [tools.missing("notation")]
+    with real_stage([1], round_trip=ROUND_TRIP) as where:
+        home = where.directory / "signing"
+        host = where.host.replace("localhost", "127.0.0.1")  # notation uses plain http for localhost
+        environment = {
+            **where.environment(),
+            "MARFETCH_ENDPOINT": f"https://{host}",
+            "XDG_CONFIG_HOME": str(home),
+            "XDG_CACHE_HOME": str(home),
+            "PYTHONPATH": str(ROOT),
+        }
+        artifact = f"{host}/{clients.LARGE}:1"
+        for words in (["cert", "generate-test", "--default", "bench"], ["sign", artifact]):
+            run(notation, *words, cwd=None, **environment)
+        statement = {
+            "name": "bench",
+            "registryScopes": ["*"],
+            "signatureVerification": {"level": "strict"},
+            "trustStores": ["ca:bench"],
+            "trustedIdentities": ["*"],
+        }
+        (home / "notation" / "trustpolicy.json").write_text(json.dumps({"version": "1.0", "trustPolicies": [statement]}))
+        contenders = [
+            Contender("notation verify", lambda _: [str(notation), "verify", artifact], lambda _: None, environment),
+            Contender(
+                "marfetch verify",
+                lambda place: [sys.executable, "-P", "-m", "marfetch", "verify", artifact, "--cache-dir", str(place / "cache")],
+                lambda _: None,
+                environment,
+            ),
+        ]
+        race(contenders, where.directory, runs=runs)
+        return table(contenders, "notation verify")
+
+
 if __name__ == "__main__":
     main()
+    print("\n" + "\n".join(compare()))

@@ -410,6 +410,22 @@ def test_soon_after_a_pause_requests_start_one_at_a_time(tmp_path: Path, heard: 
         assert (host.allowed, clock.time) == (allowed, 1000)
 
 
+def test_many_requests_at_one_moment_read_the_record_once(tmp_path: Path, heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(Pauses, "update", lambda _, host: read.append(host))
+    clock = Clock()
+    backoff = Backoff(clock, heard, pauses=Pauses(tmp_path))
+    host = backoff.host("mar.test")
+    for _ in range(10):
+        backoff.enter(host, backoff.attempts("it"))
+        assert not backoff.is_paused(host)
+        backoff.leave(host, succeeded=True)
+    assert read == ["mar.test"]
+    clock.time += 1
+    backoff.enter(host, backoff.attempts("it"))
+    assert read == ["mar.test"] * 2
+
+
 @pytest.mark.slow
 def test_clearing_the_cache_ends_a_recorded_pause(throttling: Throttles, tmp_path: Path) -> None:
     registry = throttling(pauses=0)

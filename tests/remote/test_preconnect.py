@@ -85,6 +85,19 @@ def test_an_open_connection_sends_nothing_after_a_throttle(secure: Registry, ca_
     assert secure.asked == []
 
 
+def test_a_request_gets_the_error_of_a_connection_that_failed_early(secure: Registry) -> None:
+    early = Preconnections(Address.parse(f"https://localhost:{secure.port}"), TrustedCertificates().context, 4)
+    early.open()
+    (ahead,) = early._opened[early._registry]
+    ahead._done.wait(10)
+    early.send_early(PredictedRequest("/v2/", {}))
+    assert len(early._opened[early._registry]) == 1, "a second connection would fail too"
+    with pytest.raises(ssl.SSLCertVerificationError):
+        early.take("localhost", secure.port, None)
+    assert early.take("localhost", secure.port, None) is None
+    early.close()
+
+
 @pytest.mark.slow
 def test_an_early_response_from_before_a_pause_is_discarded(
     throttling: Throttles, tmp_path: Path, ca_file: str, heard: Heard, monkeypatch: pytest.MonkeyPatch
