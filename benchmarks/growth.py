@@ -7,8 +7,8 @@ smallest amount takes, because other programs and the start-up hardly change it.
 
 from __future__ import annotations
 
+import json
 import math
-import os
 import re
 import shutil
 import subprocess
@@ -28,6 +28,13 @@ TAGS = (10, 100, 1000, 10_000, 100_000)
 SIZES = (1, 16, 256, 1024, 4096)  # MiB
 _SPARE = 4
 """The free space that a file needs, as a multiple of its size: the registry, the cache and the destination have a copy each."""
+_RUN = """
+import json, os, subprocess, sys
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+print(json.dumps([os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime, usage.ru_maxrss // 1024]))
+"""
+"""Runs a command and prints its exit code, CPU time and memory. The memory of a child is at least that of its parent, so this parent is small."""
 _REQUEST = re.compile(rb"\b(?:GET|HEAD) https?://")
 
 
@@ -61,20 +68,21 @@ def measure(where: Stage, amount: int, *arguments: str) -> Growth:
     with log.open("wb") as errors:
         begun = time.perf_counter()
         environment = {**where.environment(), "PYTHONPATH": str(ROOT)}
-        process = subprocess.Popen(line, cwd=directory, env=environment, stdout=subprocess.DEVNULL, stderr=errors)
-        _, status, usage = os.wait4(process.pid, 0)
+        runner = [sys.executable, "-I", "-S", "-c", _RUN, *line]
+        done = subprocess.run(runner, cwd=directory, env=environment, stdout=subprocess.PIPE, stderr=errors, check=True)
         took = time.perf_counter() - begun
-    process.returncode = os.waitstatus_to_exitcode(status)
+    code, processor, peak = json.loads(done.stdout)
     said = log.read_bytes()
-    if process.returncode:
+    if code:
         sys.exit(f"{' '.join(arguments[:3])}: {said[-500:].decode(errors='replace')}")
     shutil.rmtree(directory)
-    return Growth(amount, took, usage.ru_utime + usage.ru_stime, usage.ru_maxrss // 1024, len(_REQUEST.findall(said)))
+    return Growth(amount, took, processor, peak, len(_REQUEST.findall(said)))
 
 
 def artifacts(counts: Sequence[int] = ARTIFACTS) -> Iterator[Growth]:
     """Sync a project with this many charts, which writes its lock file."""
     with stage(round_trip=0, charts=max(counts)) as where:
+        measure(where, 1, "resolve", f"{clients.CHART.format(0)}:1.2.3")  # the registry reads its index at the first request
         for count in counts:
             place = where.directory / f"sync-{count}"
             place.mkdir()
@@ -95,6 +103,7 @@ def tags(counts: Sequence[int] = TAGS) -> Iterator[Growth]:
             for number in range(count):
                 layout.tag(Reference(f"bench/tags/of{count}", host, f"1.{number // 100}.{number % 100}"), chart)
         layout.names.flush()
+        measure(where, 1, "resolve", f"{clients.CHART.format(0)}:1.2.3")
         for count in counts:
             yield measure(where, count, "resolve", f"bench/tags/of{count}", "--version", ">=1.0")
 
@@ -118,12 +127,12 @@ def rows(what: str, found: Sequence[Growth]) -> list[str]:
         if before is not None and len(grown) == 2 and min(grown) > 0:
             exponent = f"{math.log(grown[0] / grown[1]) / math.log(one.amount / before.amount):.2f}"
         figures = f"{one.seconds:.2f} s | {one.processor:.2f} s | {exponent} | {one.peak} MiB | {one.requests:,}"
-        lines.append(f"| {one.amount:,} {what} | {figures} |")
+        lines.append(f"| {what.format(f'{one.amount:,}')} | {figures} |")
     return lines
 
 
 def table() -> list[str]:
     """Measure everything and return the table."""
     head = ["| amount | time | CPU time | exponent | peak memory | requests |", "|---|---|---|---|---|---|"]
-    kinds = (("charts in a lock file (`sync`)", artifacts()), ("tags (`resolve`)", tags()), ("MiB in one file (`pull`)", sizes()))
+    kinds = (("charts in a lock file (`sync`): {}", artifacts()), ("tags (`resolve`): {}", tags()), ("MiB in a file (`pull`): {}", sizes()))
     return head + [row for what, found in kinds for row in rows(what, list(found))]

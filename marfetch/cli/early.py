@@ -33,7 +33,9 @@ def connect(words: Sequence[str]) -> None:
         return
     from ..completion.line import read_line, table_of_commands
 
-    line = read_line(table_of_commands(), words)
+    line = None
+    with suppress(OSError):  # without the table, which only completion needs, nothing is opened early
+        line = read_line(table_of_commands(), words)
     if line is None or line.pending is not None or line.has_unknown:
         return
     position = next((number for number, one in enumerate(line.command["arguments"]) if one["takes"] == "REF"), None)

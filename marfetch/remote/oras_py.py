@@ -8,7 +8,7 @@ be imported before any other that imports requests or urllib3 (docs/decisions/00
 - charset_normalizer: requests 2.34 guesses the encoding of text with it. marfetch reads bytes.
 - idna: requests and urllib3 import it themselves when they meet a host name that is not ASCII. requests also imports it at the start.
 - importlib.metadata: urllib3 2.8 asks it for the version of an HTTP/2 package, if a program turns on HTTP/2.
-- urllib3.util.url and http.cookiejar compile 30 patterns, most of them for IPv6 addresses and the dates of cookies.
+- `_COMPILED_LATER` compile 40 patterns, most of them for IPv6 addresses, the dates of cookies, and encoded headers of mail.
 """
 
 from __future__ import annotations
@@ -80,12 +80,14 @@ class _Pattern:
         self._text, self._flags = text, flags
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)  # of `copy` and `pickle`
         value = getattr(re.compile(self._text, self._flags), name)
         self.__dict__[name] = value
         return value
 
 
-_COMPILED_LATER = ("urllib3.util.url", "http.cookiejar")
+_COMPILED_LATER = ("urllib3.util.url", "http.cookiejar", "email.header", "email.utils", "oras.auth.ecr")
 """Modules that use their patterns only through methods of the pattern."""
 
 

@@ -33,7 +33,7 @@ LATE = {
     "tar",
 }
 """Modules that a simple pull must not load: they are needed only for archives, ranges, lists, streams and credentials."""
-STATUSES = 14
+STATUSES = 9
 """The maximum number of calls of `os.stat` and `os.lstat` for each further chart."""
 
 

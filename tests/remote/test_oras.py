@@ -108,7 +108,7 @@ DEFERRED = ("jsonschema", "charset_normalizer", "idna", "importlib.metadata")
 
 ASKED = """
 import sys
-import http.cookiejar, importlib.metadata, requests, urllib3.http2, urllib3.util.url
+import email.header, email.utils, http.cookiejar, importlib.metadata, requests, urllib3.http2, urllib3.util.url
 answer = requests.Response()
 answer._content = "Füße, größer, schön: ein Text mit Umlauten".encode("iso-8859-1")
 print(answer.apparent_encoding)
@@ -120,6 +120,8 @@ for text in ("https://[FE80::1%25eth0]:8443/a%2f?b=c d#e", "http://BÜCHER.examp
 print(requests.Request("GET", "http://bücher.example/ä?x=ü").prepare().url)
 print([http.cookiejar.http2time(text) for text in ("Wed, 09 Feb 1994 22:23:32 GMT", "09-Feb-94", "1994-02-09 22:23", "09 FEB 1994 05:00 PST", "no")])
 print(http.cookiejar.split_header_words(["a; b=\\"c d\\", e=f"]), http.cookiejar.is_HDN("1.2.3.4"), http.cookiejar.iso2time("1994-02-03T14:15:29 -0100"))
+print(email.header.decode_header("=?utf-8?b?w6Q=?= b"), email.utils.formataddr(("a (b)", "c@d.example")))
+print(email.utils.decode_params([("x", "y"), ("name*0*", "utf-8''%C3"), ("name*1*", "%A4")]))
 print(importlib.metadata.version("requests") == requests.__version__)
 try:
     urllib3.http2.inject_into_urllib3()
