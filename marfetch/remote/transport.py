@@ -246,7 +246,7 @@ class Transport(HTTPAdapter):
         proxy = self.proxy(address)
         key = (address.scheme, address.host, proxy)
         pool = self._pools.get(key)
-        if pool is None or pool.pool is None:  # None: the manager closed it to make room for others
+        if pool is None:
             pool = self._pools[key] = self._pool_of_manager(address, proxy)
         return pool
 
@@ -265,6 +265,7 @@ class Transport(HTTPAdapter):
         self.watch.close()
         if self._early is not None:
             self._early.close()
+        self._pools.clear()  # urllib3 closes the connections of a pool that nothing refers to
         super().close()
 
     def proxy(self, address: Address) -> str | None:
