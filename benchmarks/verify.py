@@ -21,6 +21,7 @@ from marfetch.verify.steps import TrustContext, examine
 from marfetch.verify.truststore import Places
 from tests.world import tools
 from tests.world.real import run
+from tests.world.signing import policy
 
 from . import clients
 from .measure import Contender, race, table
@@ -81,14 +82,8 @@ def compare(runs: int = 7) -> list[str]:
         artifact = f"{host}/{clients.LARGE}:1"
         for words in (["cert", "generate-test", "--default", "bench"], ["sign", artifact]):
             run(notation, *words, cwd=None, **environment)
-        statement = {
-            "name": "bench",
-            "registryScopes": ["*"],
-            "signatureVerification": {"level": "strict"},
-            "trustStores": ["ca:bench"],
-            "trustedIdentities": ["*"],
-        }
-        (home / "notation" / "trustpolicy.json").write_text(json.dumps({"version": "1.0", "trustPolicies": [statement]}))
+        trusted = policy(trustStores=["ca:bench"], trustedIdentities=["*"])
+        (home / "notation" / "trustpolicy.json").write_text(json.dumps(trusted))
         contenders = [
             Contender("notation verify", lambda _: [str(notation), "verify", artifact], lambda _: None, environment),
             Contender(

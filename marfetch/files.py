@@ -8,7 +8,7 @@ import secrets
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -252,6 +252,7 @@ LOCK_WAIT = 60.0  # seconds; long enough, because a process that holds such a lo
 _POLL = 0.02  # seconds between two tries
 _REPLACE_TRIES: Final = 50
 _LOOK = 0.25  # seconds between two calls of `meanwhile`
+_NO_LOCKS: Final = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextmanager
@@ -264,29 +265,41 @@ def lock(path: Path, *, wait: float = LOCK_WAIT) -> Iterator[None]:
         wait: maximum time to wait for the lock, in seconds.
 
     Raises:
-        StorageError: another process holds the lock for longer, or the file cannot be opened.
+        StorageError: another process holds the lock for longer, or the file cannot be opened or locked.
     """
+    descriptor = _locked(path, wait)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _locked(path: Path, wait: float) -> int | None:
+    """Open and lock a lock file. Return its descriptor, or None if the file system has no locks."""
     end = time.monotonic() + wait
     while True:
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _SAFELY, 0o600)
-        except OSError as error:
-            raise storage_error(error, path) from error
-        try:
-            while (is_ours := claim(descriptor)) is False:
-                if time.monotonic() >= end:
-                    raise StorageError(
-                        f"another process has held the lock `{path}` for more than {wait:.0f} s",
-                        code="file-unusable",
-                        hint="wait for or stop the other marfetch, or use another cache with `--cache-dir`",
-                        path=str(path),
-                    )
-                time.sleep(_POLL)
-            if is_ours is None or os.fstat(descriptor).st_nlink:  # without a name, it was deleted between opening and locking
-                yield
-                return
-        finally:
-            os.close(descriptor)
+        with ExitStack() as stack:
+            try:
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _SAFELY, 0o600)
+                stack.callback(os.close, descriptor)
+                while not _claim(descriptor):
+                    if time.monotonic() >= end:
+                        raise StorageError(
+                            f"another process has held the lock `{path}` for more than {wait:.0f} s",
+                            code="file-unusable",
+                            hint="wait for or stop the other marfetch, or use another cache with `--cache-dir`",
+                            path=str(path),
+                        )
+                    time.sleep(_POLL)
+                has_name = os.fstat(descriptor).st_nlink
+            except OSError as error:
+                if error.errno in _NO_LOCKS:
+                    return None
+                raise storage_error(error, path) from error
+            if has_name:  # otherwise it was deleted between opening and locking
+                stack.pop_all()
+                return descriptor
 
 
 def prepare() -> None:
@@ -304,15 +317,19 @@ def claim(descriptor: int) -> bool | None:
         True if the file is now locked; False if another process holds the lock; None if the file system has no locks.
     """
     try:
+        return _claim(descriptor)
+    except OSError:
+        return None
+
+
+def _claim(descriptor: int) -> bool:
+    try:
         import fcntl  # noqa: F401  # late: missing on Windows
     except ImportError:
         import filelock  # late: only for Windows
 
-        try:
-            return filelock.lock_descriptor(descriptor, blocking=False)
-        except OSError:
-            return None
-    return occupy(descriptor, alone=True)
+        return filelock.lock_descriptor(descriptor, blocking=False)
+    return _flock(descriptor, alone=True)
 
 
 def occupy(descriptor: int, *, alone: bool) -> bool | None:
@@ -322,13 +339,18 @@ def occupy(descriptor: int, *, alone: bool) -> bool | None:
         True if the file is now locked; False if another process holds a conflicting lock; None if the system has no such locks.
     """
     try:
-        import fcntl  # late: missing on Windows
+        return _flock(descriptor, alone=alone)
+    except (ImportError, OSError):
+        return None
 
+
+def _flock(descriptor: int, *, alone: bool) -> bool:
+    import fcntl  # late: missing on Windows
+
+    try:
         fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         return False
-    except (ImportError, OSError):
-        return None
     return True
 
 

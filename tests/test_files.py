@@ -66,20 +66,31 @@ def test_a_lock_keeps_threads_of_one_process_out_too(tmp_path: Path) -> None:
 
 def test_a_lock_file_that_was_deleted_protects_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.lock"
-    claims: list[bool | None] = []
+    claims: list[bool] = []
 
-    def claim_late(descriptor: int) -> bool | None:
+    def claim_late(descriptor: int) -> bool:
         if not claims:
             path.unlink()  # as if another process had cleared the cache after this one opened the file
-        claims.append(claim(descriptor))
+        claims.append(real(descriptor))
         return claims[-1]
 
-    monkeypatch.setattr(locks, "claim", claim_late)
+    real = locks._claim
+    monkeypatch.setattr(locks, "_claim", claim_late)
     with lock(path, wait=0):
         assert path.exists()
         with path.open("rb") as file:
-            assert claim(file.fileno()) is False
+            assert locks.occupy(file.fileno(), alone=True) is False
     assert claims == [True, True]
+
+
+def test_a_lock_that_the_disk_refuses_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(StorageError) as caught, lock(tmp_path / "x.lock", wait=0):
+        pytest.fail("without the lock")
+    assert caught.value.exit_code == 9
 
 
 def test_a_lock_is_given_back_after_a_failure(tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from ..budget import Budget
 from ..content import WELL_KNOWN, BlobReader, Catalog, Progress, Sink, Source, copy
 from ..endpoint import Address, Endpoint, Preference
 from ..errors import Error, InputError, IntegrityError, NotFoundError, PolicyError, RemoteError, StorageError
-from ..files import prepare
 from ..layout.cache import Cache
 from ..oci import Descriptor, Digest, Index, Manifest
 from ..reference import Host, Reference
@@ -283,8 +282,6 @@ class Session:
                 budget, progress, jobs, pauses = self.budget, self.progress, self.options.jobs, self._pauses
                 source = Registry(endpoint, budget=budget, progress=progress, jobs=jobs, trust=way.trust, early=way.early, pauses=pauses)
                 self._sources[endpoint] = source
-                # Import the modules for file locks while the first response is on its way.
-                threads.started(prepare, "marfetch-prepare")
             return source
 
     def _data_host(self, endpoint: Endpoint) -> DataHost:
